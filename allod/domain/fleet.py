@@ -1,0 +1,172 @@
+"""The fleet: tenant, apps, tasks, operators and deployments, as the configuration declares them.
+
+A missing fact is ``None`` (unknown) and never a default; policy reads unknown as outside.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final, Literal
+
+import msgspec
+
+from allod.domain.facts import Fact
+
+Objective = Literal["sovereign", "cheapest", "best"]
+Take = Literal["text", "image", "tools", "json_schema", "logprobs", "embeddings"]
+TAKES: Final[tuple[Take, ...]] = ("text", "image", "tools", "json_schema", "logprobs", "embeddings")
+Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
+EFFORTS: Final[tuple[Effort, ...]] = ("none", "low", "medium", "high", "xhigh", "max")
+ENGINES: Final[tuple[str, ...]] = (
+    "llamacpp", "openai", "azure", "vllm", "sglang", "trtllm", "ollama", "llama-server", "mistral",
+    "deepseek", "compatible", "anthropic", "gemini", "scripted",
+)  # fmt: skip
+EMBEDDED: Final[frozenset[str]] = frozenset({"llamacpp"})
+"""Engines we load ourselves: ``provenance.verified`` applies to them, and they cost nothing unless priced."""
+
+
+class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
+    """One demand the tenant waives by name: who signed it and why; shown wherever it decides."""
+
+    rule: str
+    reason: str
+    signer: str
+
+
+class Tenant(msgspec.Struct, frozen=True, kw_only=True):
+    """The organisation: its home, its bloc and what it keeps there."""
+
+    id: str
+    home: str
+    bloc: tuple[str, ...]
+    resident_classes: tuple[str, ...] = ("confidential", "personal", "phi", "special")
+    default_classes: tuple[str, ...] = ("personal",)
+    packs: tuple[str, ...] = ("base",)
+    air_gapped: bool = False
+    objective: Objective = "sovereign"
+    banned_makers: tuple[str, ...] = ()
+    relax: tuple[Relaxation, ...] = ()
+
+
+class App(msgspec.Struct, frozen=True, kw_only=True):
+    """A caller. ``classes`` None takes the tenant's default; empty ``purposes`` sets no purpose limit.
+
+    ``effort`` and ``tier`` cap what a caller may ask for.
+    """
+
+    id: str
+    classes: tuple[str, ...] | None = None
+    purposes: tuple[str, ...] = ()
+    effort: Effort | None = None
+    tier: str | None = None
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """Who runs deployments: seat, controlling jurisdictions, and statutes that can compel it.
+
+    ``compelled_by`` with an empty value says "known not to be compellable"; None is unknown.
+    """
+
+    id: str
+    own: bool = False
+    seat: Fact[str] | None = None
+    controlled_from: Fact[tuple[str, ...]] | None = None
+    compelled_by: Fact[tuple[str, ...]] | None = None
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """How a deployment is priced: free, a price-book entry, or rates in USD per million tokens.
+
+    Attributes:
+        free: explicitly without cost.
+        book: ``provider/model`` of the shipped price book.
+        input_usd_mtok, output_usd_mtok: the two rates an own price must have.
+        cached_input_usd_mtok, cache_write_usd_mtok: None means the input rate (never less than due).
+        reasoning_usd_mtok: None means the output rate.
+
+    """
+
+    free: bool = False
+    book: str | None = None
+    input_usd_mtok: Decimal | None = None
+    cached_input_usd_mtok: Decimal | None = None
+    cache_write_usd_mtok: Decimal | None = None
+    output_usd_mtok: Decimal | None = None
+    reasoning_usd_mtok: Decimal | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """A model at a site under an operator: its facts, what it takes, its limits, its price.
+
+    ``model`` is a vault name or ``sha256:...`` for an embedded engine, else the operator's model name.
+    ``quality`` maps a task name, or ``default``, to a success probability in [0, 1].
+    ``seal`` is the vector SOV-1..SOV-8 of levels 0-4 (EU Cloud Sovereignty Framework 1.2.1).
+    ``adapter`` and ``draft`` name vault entries an embedded engine loads beside the model.
+    """
+
+    id: str
+    engine: str
+    model: str
+    operator: str
+    approved: bool = True
+    processing: Fact[str] | None = None
+    at_rest: Fact[tuple[str, ...]] | None = None
+    transit: Fact[tuple[str, ...]] | None = None
+    on_premises: Fact[bool] | None = None
+    records_auditable: Fact[bool] | None = None
+    inspectable: Fact[bool] | None = None
+    seal: Fact[tuple[int, ...]] | None = None
+    base_url: str | None = None
+    api_key_env: str | None = None
+    takes: frozenset[str] = frozenset({"text"})
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    timeout_ms: int = 120_000
+    first_token_ms: int = 30_000
+    max_concurrent: int | None = None
+    retries: int = 2
+    price: Price | None = None
+    quality: dict[str, Decimal] = {}
+    adapter: str | None = None
+    draft: str | None = None
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A named kind of work: its floor, its objective, its classes, and optionally its only candidates."""
+
+    name: str
+    min_quality: Decimal | None = None
+    max_cost_usd: Decimal | None = None
+    deadline_ms: int | None = None
+    objective: Objective | None = None
+    classes: tuple[str, ...] = ()
+    deployments: tuple[str, ...] = ()
+    effort: Effort | None = None
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a decision reads of the configuration, by id; ``weights`` are what the vault verified."""
+
+    tenant: Tenant
+    apps: dict[str, App]
+    operators: dict[str, Operator]
+    deployments: dict[str, Deployment]
+    tasks: dict[str, Task] = {}
+    weights: dict[str, Weights] = {}
+
+    def operator_of(self, deployment: Deployment) -> Operator:
+        """Return the operator of a deployment (the configuration made sure that it exists)."""
+        return self.operators[deployment.operator]
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """What the vault verified of one deployment's model, keyed in ``Fleet.weights`` by deployment id.
+
+    Digests are ``sha256:`` and 64 hex digits; ``maker_jurisdiction`` None is unknown.
+    """
+
+    weights: str
+    adapter: str | None = None
+    template: str | None = None
+    maker_jurisdiction: str | None = None
+    verified: bool = False

@@ -1,0 +1,73 @@
+"""A request as the gateway sees it: what was asked, and what admission made of it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from allod.domain.fleet import Effort
+
+Surface = Literal["chat", "responses", "messages", "embeddings", "count_tokens"]
+
+
+class Labels(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller said with ``Allod-*`` headers and ``metadata``, joined; the stricter number won."""
+
+    classes: tuple[str, ...] = ()
+    purpose: str | None = None
+    task: str | None = None
+    min_quality: Decimal | None = None
+    max_cost_usd: Decimal | None = None
+    deadline_ms: int | None = None
+    tier: str | None = None
+    effort: Effort | None = None
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """How large a request is: bytes as received, tokens estimated from above, output limit if one was set."""
+
+    body_bytes: int
+    input_tokens: int
+    max_output_tokens: int | None = None
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, what kind of data, what task, within what limits.
+
+    Attributes:
+        receipt: the receipt id this request will have.
+        received_at_ms: the one clock reading of this request, UTC milliseconds.
+        app: id of the calling app.
+        surface: the HTTP surface it came by.
+        classes: the expanded classes, sorted.
+        purpose: the declared purpose, or None.
+        task: task name, or None.
+        model: the model field as written.
+        pinned: deployment ids the model field limits candidates to; empty for ``auto`` and tasks.
+        needs: capabilities the request uses (``text``, ``image``, ``tools``, ``json_schema``, ``logprobs``,
+            ``embeddings``), sorted.
+        sizes: bytes and tokens.
+        min_quality, max_cost_usd, deadline_ms, effort, tier: limits after joining caller, task and app.
+        stream: whether the caller asked for a stream.
+
+    """
+
+    receipt: str
+    received_at_ms: int
+    app: str
+    surface: Surface
+    classes: tuple[str, ...]
+    purpose: str | None
+    task: str | None
+    model: str
+    pinned: tuple[str, ...]
+    needs: tuple[str, ...]
+    sizes: Sizes
+    min_quality: Decimal | None
+    max_cost_usd: Decimal | None
+    deadline_ms: int | None
+    effort: Effort | None
+    tier: str | None
+    stream: bool

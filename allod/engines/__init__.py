@@ -1,0 +1,1 @@
+"""Drivers: one contract, one conformance suite, every operator behind it."""

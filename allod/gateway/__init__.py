@@ -1,0 +1,1 @@
+"""HTTP surfaces, command line, configuration: the only composition root."""

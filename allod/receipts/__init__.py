@@ -1,0 +1,1 @@
+"""Canonical form, Merkle tree, checkpoints, proofs, verification. Pure."""

@@ -1,0 +1,1 @@
+"""Capability, estimates, objectives: from the lawful deployments to a plan. Pure."""

@@ -1,0 +1,1 @@
+"""The only owner of tables, migrations, the journal and the log's files."""

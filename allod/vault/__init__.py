@@ -1,0 +1,1 @@
+"""Weights by digest: structural checks, manifests, the models this package ships."""
