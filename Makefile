@@ -1,0 +1,56 @@
+# Two commands do everything for a newcomer: `make run` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: run test check bench bench-soak tour conformance lock format clean
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Allod needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+run: $(VENV)/.run         ## the hospital example, in the foreground
+	@$(BIN)/python examples/hospital/run.py
+
+test: $(VENV)/.dev        ## all tests; under ten minutes on two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+check: $(VENV)/.dev       ## what CI runs besides the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/limits.py
+	$(BIN)/python tools/tour.py --check
+
+bench: $(VENV)/.dev       ## overhead beside nginx and LiteLLM; BENCH_DIR names a second harness
+	$(BIN)/python benchmarks/overhead.py
+
+bench-soak: $(VENV)/.dev  ## memory after 200,000 mixed requests
+	$(BIN)/python benchmarks/soak.py
+
+tour: $(VENV)/.run        ## run the README's commands and rewrite their outputs
+	$(BIN)/python tools/tour.py
+
+conformance: $(VENV)/.dev ## public conformance suites against a real gateway
+	$(BIN)/python conformance/run.py
+
+COMPILE := $(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header --annotation-style line
+
+lock: $(VENV)/.dev        ## resolve the dependencies anew
+	$(COMPILE) -o requirements.lock pyproject.toml tools/build.in
+	$(COMPILE) --extra dev --extra postgres -c requirements.lock -o requirements-dev.lock pyproject.toml tools/build.in
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+clean:                    ## remove what make made, but not the home ./.allod
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

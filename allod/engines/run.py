@@ -1,0 +1,259 @@
+"""Carrying out a plan: attempts in order, each re-decided, retried within bounds, and reported.
+
+Nothing is tried again once an event of an answer has been handed on: what the client has seen cannot be
+unseen. Whatever happens, each dispatch leaves exactly one ``AttemptReport`` (I4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from allod.domain.chat import Chunk, Embedded, Event, Finished, UsageReport, Whole
+from allod.domain.errors import AllodError, Integrity, Invalid, Unavailable, UnavailableKind
+from allod.engines.contract import RETRYABLE, EngineFault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from allod.domain.decision import Attempt
+    from allod.domain.usage import AttemptStatus, Usage
+    from allod.engines.contract import Engine
+
+Answer = Event | Embedded | int
+"""What an operation yields: chat events, one embedding result, or one token count."""
+
+
+class AttemptReport(msgspec.Struct, kw_only=True):
+    """What became of one dispatch; filled while it runs, final when the attempt is over.
+
+    ``delivered_bytes`` counts UTF-8 bytes of answer text, reasoning and tool arguments handed on,
+    ``pieces`` the deltas they came in. ``sent`` is False when no byte can have reached the operator.
+    """
+
+    number: int
+    attempt: Attempt
+    started_at_ms: int
+    status: AttemptStatus = "failed"
+    sent: bool = True
+    usage: Usage | None = None
+    delivered_bytes: int = 0
+    pieces: int = 0
+    first_token_ms: int | None = None
+    total_ms: int | None = None
+    fault: str = ""
+    model: str | None = None
+    whole: bool = False
+
+
+class World(Protocol):
+    """What an execution needs of the world; the composition root provides it."""
+
+    def engine(self, deployment: str) -> Engine:
+        """Return the driver of a deployment."""
+
+    def recheck(self, deployment: str) -> bool:
+        """Re-decide with the reference policy engine; False on any doubt (I1)."""
+
+    def dispatch(self, report: AttemptReport) -> None:
+        """Record that an attempt is about to leave; raises ``Unavailable`` when it cannot be recorded."""
+
+    def allows(self, deployment: str) -> bool:
+        """Tell whether the circuit breaker lets an attempt through now."""
+
+    def record(self, deployment: str, fault: EngineFault | None, total_ms: int) -> None:
+        """Tell the circuit breaker how an attempt ended."""
+
+    def backoff_ms(self, retry: int, retry_after_ms: int | None) -> int:
+        """Return how long to wait before retry number ``retry`` (from 1)."""
+
+    def now_ms(self) -> int:
+        """UTC milliseconds."""
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds of a monotonic clock since the request was received."""
+
+
+class Execution:
+    """One plan being carried out for one request.
+
+    Args:
+        attempts: the plan's attempts, in order.
+        operate: starts the operation on an engine: an async generator of what it yields.
+        world: clocks, engines, policy and breaker.
+        deadline_ms: after so many milliseconds since receipt no attempt begins, or None.
+
+    """
+
+    def __init__(
+        self,
+        attempts: tuple[Attempt, ...],
+        operate: Callable[[Engine, Attempt], AsyncGenerator[Answer, None]],
+        world: World,
+        deadline_ms: int | None,
+    ) -> None:
+        self._attempts, self._operate, self._world = attempts, operate, world
+        self._deadline_ms = deadline_ms
+        self.reports: list[AttemptReport] = []
+        self._begun = False
+        self._last: EngineFault | None = None
+
+    async def events(self) -> AsyncGenerator[Answer, None]:
+        """Yield what the first attempt that succeeds yields.
+
+        Raises:
+            Unavailable: every lawful attempt failed, or the answer broke after it had begun.
+            Invalid: the operators blame the request itself (too long for every context, malformed).
+            Integrity: the two policy keys disagree on every attempt.
+
+        """
+        barred = False
+        for attempt in self._attempts:
+            for retry in range(attempt.retries + 1):
+                if not self._world.recheck(attempt.deployment):
+                    barred = True
+                    break
+                if not self._world.allows(attempt.deployment) or not await self._pause(retry):
+                    break
+                report = self._open(attempt)
+                try:
+                    async for item in self._one(report):
+                        yield item
+                except EngineFault as fault:
+                    self._last = fault
+                    if self._begun:
+                        raise self._broken(fault) from fault
+                    if not self._again(fault):
+                        break
+                else:
+                    return
+        raise self._exhausted(barred=barred)
+
+    def _open(self, attempt: Attempt) -> AttemptReport:
+        report = AttemptReport(
+            number=len(self.reports) + 1, attempt=attempt, started_at_ms=self._world.now_ms()
+        )
+        self._world.dispatch(report)
+        self.reports.append(report)
+        return report
+
+    async def _one(self, report: AttemptReport) -> AsyncGenerator[Answer, None]:
+        world, name = self._world, report.attempt.deployment
+        start = world.elapsed_ms()
+        fault: EngineFault | None = None
+        stream = self._operate(world.engine(name), report.attempt)
+        try:
+            async for item in stream:
+                self._note(report, item, start)
+                self._begun = True
+                yield item
+            if not report.whole:
+                fault = EngineFault("truncated", "the driver ended without an end mark")
+                raise fault  # noqa: TRY301  (a driver that breaks its contract is a fault like any other)
+            report.status = "answered"
+        except EngineFault as error:
+            fault = error
+            report.fault, report.sent = str(error), error.sent or self._begun
+            raise
+        except (GeneratorExit, asyncio.CancelledError):
+            report.status, report.fault = "aborted", "client-gone"
+            raise
+        except AllodError:
+            raise
+        except Exception as error:
+            fault = EngineFault("malformed", f"driver error: {type(error).__name__}")
+            report.fault = str(fault)
+            raise fault from error
+        finally:
+            await stream.aclose()
+            report.total_ms = world.elapsed_ms() - start
+            if report.status != "aborted":
+                world.record(name, fault, report.total_ms)
+
+    def _note(self, report: AttemptReport, item: Answer, start: int) -> None:
+        if report.first_token_ms is None:
+            report.first_token_ms = self._world.elapsed_ms() - start
+        if type(item) is Chunk:
+            size = _size(item)
+            if size:
+                report.delivered_bytes += size
+                report.pieces += 1
+        elif isinstance(item, UsageReport):
+            report.usage = item.usage
+        elif isinstance(item, Finished):
+            report.whole, report.model = True, item.model
+        elif isinstance(item, Whole):
+            report.delivered_bytes += len(item.raw or b"")
+        elif isinstance(item, Embedded):
+            report.whole, report.model, report.usage = True, item.model, item.usage
+        elif isinstance(item, int):
+            report.whole = True
+
+    def _again(self, fault: EngineFault) -> bool:
+        if fault.kind not in RETRYABLE:
+            return False
+        wait = fault.retry_after_ms or 0
+        return self._deadline_ms is None or self._world.elapsed_ms() + wait < self._deadline_ms
+
+    async def _pause(self, retry: int) -> bool:
+        """Wait before a retry; False when the deadline would pass meanwhile."""
+        if retry == 0:
+            return self._deadline_ms is None or self._world.elapsed_ms() < self._deadline_ms
+        wait = self._world.backoff_ms(retry, self._last.retry_after_ms if self._last else None)
+        if self._deadline_ms is not None and self._world.elapsed_ms() + wait >= self._deadline_ms:
+            return False
+        await asyncio.sleep(wait / 1000)
+        return True
+
+    def _broken(self, fault: EngineFault) -> AllodError:
+        kind: UnavailableKind = "timeout" if fault.kind == "timeout" else "failed"
+        return Unavailable(
+            "the answer broke off and is not whole",
+            str(fault),
+            "ask again; what has arrived must not be taken for a complete answer",
+            kind=kind,
+        )
+
+    def _exhausted(self, *, barred: bool) -> AllodError:
+        fault = self._last
+        if fault is None and barred:
+            return Integrity(
+                "the two policy engines disagree, so nothing was sent",
+                "the reference engine does not allow what the compiled path allowed",
+                "report this: it is a fault of Allod, and it failed closed",
+            )
+        if fault is None:
+            late = self._deadline_ms is not None and self._world.elapsed_ms() >= self._deadline_ms
+            return Unavailable(
+                "no lawful deployment could be tried",
+                "the deadline passed" if late else "their circuit breakers are open after repeated failures",
+                "try again shortly",
+                kind="timeout" if late else "down",
+                retry_after_ms=None if late else 1000,
+            )
+        if fault.kind == "too_long":
+            return Invalid("the request is longer than the context", fault.detail, "shorten it")
+        if fault.kind == "request":
+            return Invalid("the operator rejects the request", fault.detail, "correct the request")
+        if fault.kind in ("unavailable", "connect") and not fault.sent:
+            return Unavailable("no lawful deployment is up", str(fault), "see `allod doctor`", kind="down")
+        tried = len(self.reports)
+        return Unavailable(
+            f"every lawful attempt failed ({tried} made)",
+            str(fault),
+            "try again later",
+            kind="timeout" if fault.kind == "timeout" else "failed",
+            retry_after_ms=fault.retry_after_ms,
+        )
+
+
+def _size(chunk: Chunk) -> int:
+    """UTF-8 bytes of what a client received with this piece: text, reasoning, tool names and arguments."""
+    size = len(chunk.text) if chunk.text.isascii() else len(chunk.text.encode())
+    if chunk.reasoning:
+        size += len(chunk.reasoning.encode())
+    for call in chunk.tool_calls:
+        size += len(call.arguments.encode()) + len(call.name or "")
+    return size
