@@ -1,7 +1,7 @@
 """Run the commands of the README's tour and rewrite their outputs; with --check only compare.
 
 Every fenced block marked ``console`` holds commands (lines beginning with ``$ ``, continued by a trailing
-backslash) and what they print. They run in one shell after another, in a folder of their own, against the hospital
+backslash) and what they print. They run one after another in a folder of their own, against the hospital
 example on free ports. What differs from run to run (ids, digests, times, ports, keys) is not compared.
 """
 

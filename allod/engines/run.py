@@ -7,6 +7,7 @@ unseen. Whatever happens, each dispatch leaves exactly one ``AttemptReport`` (I4
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from allod.domain.errors import AllodError, Integrity, Invalid, Unavailable, Una
 from allod.engines.contract import RETRYABLE, EngineFault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Iterator
 
     from allod.domain.decision import Attempt
     from allod.domain.usage import AttemptStatus, Usage
@@ -44,8 +45,10 @@ class AttemptReport(msgspec.Struct, kw_only=True):
     first_token_ms: int | None = None
     total_ms: int | None = None
     fault: str = ""
+    http_status: int | None = None
     model: str | None = None
     whole: bool = False
+    answer: Whole | None = None
 
 
 class World(Protocol):
@@ -155,7 +158,8 @@ class Execution:
             report.status = "answered"
         except EngineFault as error:
             fault = error
-            report.fault, report.sent = str(error), error.sent or self._begun
+            report.fault, report.http_status = str(error), error.status
+            report.sent = error.sent or self._begun
             raise
         except (GeneratorExit, asyncio.CancelledError):
             report.status, report.fault = "aborted", "client-gone"
@@ -169,6 +173,7 @@ class Execution:
         finally:
             await stream.aclose()
             report.total_ms = world.elapsed_ms() - start
+            _weigh(report)
             if report.status != "aborted":
                 world.record(name, fault, report.total_ms)
 
@@ -185,7 +190,7 @@ class Execution:
         elif isinstance(item, Finished):
             report.whole, report.model = True, item.model
         elif isinstance(item, Whole):
-            report.delivered_bytes += len(item.raw or b"")
+            report.answer = item
         elif isinstance(item, Embedded):
             report.whole, report.model, report.usage = True, item.model, item.usage
         elif isinstance(item, int):
@@ -247,6 +252,36 @@ class Execution:
             kind="timeout" if fault.kind == "timeout" else "failed",
             retry_after_ms=fault.retry_after_ms,
         )
+
+
+def _weigh(report: AttemptReport) -> None:
+    """Count what a whole answer delivered where the operator's report will not do (none, or no output)."""
+    answer, report.answer = report.answer, None
+    if answer is None or (report.usage is not None and report.usage.total_output_tokens):
+        return
+    try:
+        body = answer.body if answer.body is not None else msgspec.json.decode(answer.raw or b"{}")
+        messages = [c["message"] for c in body["choices"]] if "choices" in body else [body]
+        text = "".join(
+            _texts([m.get("content"), m.get("reasoning_content"), m.get("tool_calls")] for m in messages)
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        text = (answer.raw or b"").decode("utf-8", "replace")
+    if text:
+        report.delivered_bytes, report.pieces = len(text.encode()), 1
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every string in a JSON value that is not the name of a type."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in {"type", "id"}:
+                yield from _texts(inner)
+    elif isinstance(value, Iterable):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _size(chunk: Chunk) -> int:

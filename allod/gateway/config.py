@@ -291,6 +291,7 @@ def _price(t: Table) -> Price | None:
         input_usd_mtok=p.number("input_usd_mtok", _ZERO),
         cached_input_usd_mtok=p.number("cached_input_usd_mtok", _ZERO),
         cache_write_usd_mtok=p.number("cache_write_usd_mtok", _ZERO),
+        cache_write_1h_usd_mtok=p.number("cache_write_1h_usd_mtok", _ZERO),
         output_usd_mtok=p.number("output_usd_mtok", _ZERO),
         reasoning_usd_mtok=p.number("reasoning_usd_mtok", _ZERO),
     )

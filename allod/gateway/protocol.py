@@ -96,6 +96,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._header_bytes > self.limits.max_header_bytes:
             raise Invalid(f"headers exceed {self.limits.max_header_bytes} bytes")
 
+    def _count_raw(self, size: int) -> None:
+        """Bound what the parser holds; one packet more than the limit, as it may carry the body already."""
+        if self._head_raw > self.limits.max_header_bytes:
+            raise Invalid(f"headers exceed {self.limits.max_header_bytes} bytes")
+        self._head_raw += size
+
     def data_received(self, data: bytes) -> None:
         """Feed the parser; a refusal raised by a callback becomes a plain 400.
 
@@ -103,9 +109,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """
         try:
             if self.phase == HEAD:
-                self._head_raw += len(data)
-                if self._head_raw - len(data) > self.limits.max_header_bytes:
-                    raise Invalid(f"headers exceed {self.limits.max_header_bytes} bytes")
+                self._count_raw(len(data))
             super().data_received(data)
         except Invalid as error:
             self._reject(400, error.what)

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 APPS = ("triage", "press")
+PROMPT = "Extract name, ward, drug and dose as JSON: Anna Weber, ward 3, took 20 mg ramipril."
 START_LIMIT_S = 60
 UNAVAILABLE = 5
 
@@ -89,10 +90,10 @@ scripted stand-in) that is controlled from the United States. The model is for t
 Try, in another terminal in this folder, after `{activate}`:
 
   1  A lawful answer, at home, with a receipt:
-     allod ask --app triage --task extract "Extract name, ward, drug and dose as JSON: Anna Weber, ward 3, took 20 mg ramipril."
+     allod ask --app triage --task extract "{PROMPT}"
 
   2  The same, pinned to the cloud region: refused, with the articles named:
-     allod ask --app triage --model frankfurt-region "Extract name, ward, drug and dose as JSON: Anna Weber, ward 3, took 20 mg ramipril."
+     allod ask --app triage --model frankfurt-region "{PROMPT}"
 
   3  Its receipt, verified offline (ask printed the id):
      allod receipt get RECEIPT > receipt.json && allod receipt verify receipt.json

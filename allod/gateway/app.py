@@ -1,0 +1,258 @@
+"""The HTTP application: a bare ASGI callable, routes in one table."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.admission.admit import admit
+from allod.admission.keys import key_digest, presented_key
+from allod.admission.labels import labels_from
+from allod.admission.sizes import needs_of, sizes_of
+from allod.domain.errors import AllodError, Invalid
+from allod.gateway import pipeline
+from allod.gateway.entry import Ask, new_salts
+from allod.gateway.http import (
+    JSON,
+    TEXT,
+    Gone,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    read_head,
+    respond,
+    retry_after,
+)
+from allod.gateway.surfaces.chat import ChatSurface
+from allod.gateway.surfaces.embeddings import EmbeddingsSurface
+from allod.gateway.surfaces.messages import CountTokensSurface, MessagesSurface
+from allod.gateway.surfaces.responses import ResponsesSurface
+from allod.receipts.file import read_file
+from allod.receipts.tiles import parse_tile_path
+
+if TYPE_CHECKING:
+    from allod.domain.fleet import App
+    from allod.gateway.catalogue import Catalogue
+    from allod.gateway.gateway import Gateway
+    from allod.gateway.http import Head
+
+Route = Callable[[Scope, Receive, Send], Awaitable[None]]
+RECEIPT_WAIT_S: Final = 1.0
+_KEYS_REMEMBERED: Final = 1024
+
+
+class Application:
+    """What uvicorn calls.
+
+    Args:
+        gateway: the object graph.
+        models: writes the list of models.
+        description: our OpenAPI document.
+
+    """
+
+    def __init__(self, gateway: Gateway, models: Catalogue, description: bytes) -> None:
+        surfaces: dict[str, Any] = {
+            "/v1/chat/completions": ChatSurface(),
+            "/v1/responses": ResponsesSurface(),
+            "/v1/messages": MessagesSurface(),
+            "/v1/messages/count_tokens": CountTokensSurface(),
+            "/v1/embeddings": EmbeddingsSurface(),
+        }
+        self._gateway, self._surfaces = gateway, surfaces
+        self._models, self._description = models, description
+        self._chat = surfaces["/v1/chat/completions"]
+        self._routes: dict[tuple[str, str], Route] = {
+            **{("POST", path): self._inference(codec) for path, codec in surfaces.items()},
+            ("GET", "/healthz"): self._healthz,
+            ("GET", "/readyz"): self._readyz,
+            ("GET", "/openapi.json"): self._openapi,
+            ("GET", "/log/checkpoint"): self._checkpoint,
+            ("GET", "/v1/models"): self._list_models,
+        }
+        self._prefixes: tuple[tuple[str, Route], ...] = (
+            ("/v1/models/", self._one_model),
+            ("/v1/receipts/", self._receipt),
+            ("/log/tile/", self._tile),
+        )
+        self._paths = {path for _, path in self._routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        route = self._routes.get((scope["method"], path)) or self._by_prefix(scope["method"], path)
+        try:
+            if route is None:
+                await self._nowhere(scope, send)
+            else:
+                await route(scope, receive, send)
+        except Gone:
+            return
+        except AllodError as error:
+            codec = self._surfaces.get(path, self._chat)
+            status, body = codec.error(error, None)
+            await respond(send, status, body, JSON, *retry_after(error))
+
+    def _by_prefix(self, method: str, path: str) -> Route | None:
+        if method == "GET":
+            for prefix, route in self._prefixes:
+                if path.startswith(prefix):
+                    return route
+        return None
+
+    async def _nowhere(self, scope: Scope, send: Send) -> None:
+        path = scope["path"]
+        if path in self._paths or any(path.startswith(prefix) for prefix, _ in self._prefixes):
+            allowed = sorted({m for m, p in self._routes if p == path}) or ["GET"]
+            body = _problem(f"{scope['method']} is not taken here", "method_not_allowed")
+            await respond(send, 405, body, JSON, (b"allow", ", ".join(allowed).encode()))
+            return
+        await respond(send, 404, _problem("there is nothing at this path", "not_found"), JSON)
+
+    # --- who asks
+
+    def _caller(self, head: Head) -> App:
+        """Return the app whose key was presented.
+
+        Raises:
+            Invalid: kind ``key``.
+
+        """
+        headers = []
+        if head.authorization is not None:
+            headers.append((b"authorization", head.authorization))
+        if head.api_key is not None:
+            headers.append((b"x-api-key", head.api_key))
+        app = self._gateway.app_of(key_digest(presented_key(headers)))
+        if app is None:
+            raise Invalid(
+                "the key is not known",
+                "it was never made, has expired, was revoked, or its app is not configured",
+                "make one with `allod keys create APP`",
+                kind="key",
+            )
+        return app
+
+    # --- inference
+
+    def _inference(self, codec: Any) -> Route:
+        name = codec.name
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            started = time.monotonic()
+            received_at_ms = time.time_ns() // 1_000_000
+            gateway = self._gateway
+            head = read_head(scope["headers"])
+            app = self._caller(head)
+            raw = await read_body(receive, head, gateway.config.server.max_body_bytes)
+            parsed = codec.parse(raw)
+            admitted = admit(
+                fleet=gateway.fleet,
+                app=app,
+                surface=name,
+                model=parsed.model,
+                labels=labels_from(head.labels, parsed.metadata),
+                needs=needs_of(parsed.body, name),
+                sizes=sizes_of(parsed.body, raw, name),
+                stream=parsed.stream,
+                receipt=gateway.new_receipt(received_at_ms, os.urandom(10)),
+                received_at_ms=received_at_ms,
+                asked_effort=parsed.effort,
+            )
+            ask = Ask(
+                app=app,
+                surface=codec,
+                parsed=parsed,
+                admitted=admitted,
+                raw=raw,
+                salts=new_salts(),
+                started=started,
+            )
+            await pipeline.answer(gateway, ask, send)
+
+        return route
+
+    # --- what there is
+
+    async def _list_models(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        head = read_head(scope["headers"])
+        self._caller(head)
+        await respond(send, 200, self._models.listing(anthropic=head.anthropic), JSON)
+
+    async def _one_model(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        head = read_head(scope["headers"])
+        self._caller(head)
+        name = scope["path"].removeprefix("/v1/models/")
+        await respond(send, 200, self._models.one(name, anthropic=head.anthropic), JSON)
+
+    async def _receipt(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        app = self._caller(read_head(scope["headers"]))
+        name = scope["path"].removeprefix("/v1/receipts/")
+        store = self._gateway.store
+        if store.owner(name) != app.id:
+            raise Invalid("there is no such receipt for this app", kind="model", param="id")
+        wanted = _query(scope["query_string"]).get("format", "file")
+        if wanted not in {"file", "tlog-proof"}:
+            raise Invalid(
+                f"format {wanted[:40]!r} is not known",
+                "known: tlog-proof",
+                kind="not_supported",
+                param="format",
+            )
+        await store.committed(name, RECEIPT_WAIT_S)
+        file = store.receipt_file(name)
+        if file is None or file == "pending":
+            await respond(send, 200, msgspec.json.encode({"id": name, "status": "pending"}), JSON)
+        elif wanted == "tlog-proof":
+            terminal = read_file(file).terminal
+            await respond(send, 200, terminal.proof.encode() if terminal else b"", TEXT)
+        else:
+            await respond(send, 200, file, JSON)
+
+    # --- the log and the state, open to all
+
+    async def _checkpoint(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await respond(send, 200, self._gateway.store.reader.checkpoint(), TEXT)
+
+    async def _tile(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        try:
+            data = self._gateway.store.reader.resource(parse_tile_path(scope["path"].removeprefix("/log/")))
+        except AllodError:
+            data = None
+        if data is None:
+            await respond(send, 404, b"there is no such tile\n", TEXT)
+            return
+        await respond(send, 200, data, (b"content-type", b"application/octet-stream"))
+
+    async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await respond(send, 200, b'{"status":"alive"}', JSON)
+
+    async def _readyz(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        gateway = self._gateway
+        trouble = gateway.store.healthy()
+        up = len(gateway.engines) - len(gateway.health().unready)
+        ready = trouble is None and up > 0
+        body = {"status": "ready" if ready else "not ready", "store": trouble, "deployments_up": up}
+        await respond(send, 200 if ready else 503, msgspec.json.encode(body), JSON)
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await respond(send, 200, self._description, JSON)
+
+
+def _problem(message: str, code: str) -> bytes:
+    return msgspec.json.encode(
+        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
+    )
+
+
+def _query(raw: bytes) -> dict[str, str]:
+    from urllib.parse import parse_qsl  # noqa: PLC0415 (only receipts have a query)
+
+    return dict(parse_qsl(raw.decode("latin-1")))

@@ -1,0 +1,113 @@
+"""The command ``allod``: every command in a module of its own, imported when it is used.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 integrity, 4 refused by policy, 5 unavailable.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any, Final, NoReturn
+
+import click
+import msgspec
+
+from allod import __version__
+from allod.domain.errors import AllodError, Integrity, Invalid, Refused, Unavailable
+
+COMMANDS: Final = {
+    "init": "make a home: folders, log key, an app `default` with its key",
+    "up": "run the gateway, or with --scripted a simulated model server",
+    "ask": "ask the running gateway one question",
+    "explain": "show every candidate, every deciding rule and the plan, without a gateway",
+    "keys": "make, list and revoke the keys of apps",
+    "models": "the vault's models: add, pull, list, verify",
+    "log": "verify the log at rest, show its checkpoint",
+    "receipt": "list, get, show and verify receipts",
+    "doctor": "look for what is wrong, and say what to do",
+}
+DONE, FAILED, USAGE, INTEGRITY, REFUSED, UNAVAILABLE = range(6)
+
+
+def exit_code(error: AllodError) -> int:
+    """Return the exit code of an error."""
+    if isinstance(error, Integrity):
+        return INTEGRITY
+    if isinstance(error, Refused):
+        return REFUSED
+    if isinstance(error, Unavailable):
+        return UNAVAILABLE
+    return USAGE if isinstance(error, Invalid) else FAILED
+
+
+class Lazy(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"allod.gateway.cli.{cmd_name}")
+        return module.command  # type: ignore[no-any-return]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list without importing a single command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="allod")
+def program() -> None:
+    """Allod: an operating layer for AI that your organisation owns.
+
+    ALLOD_HOME names the state folder (default ~/.allod).
+    """
+
+
+def out(value: Any) -> None:
+    """Print one JSON value for a program to read; money and times are strings already."""
+    sys.stdout.write(json.dumps(msgspec.to_builtins(value), indent=1, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """Print a line for a person to read."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def fail(error: AllodError, *, as_json: bool) -> NoReturn:
+    """Print an error and end with its exit code."""
+    if as_json:
+        kind = type(error).__name__.lower()
+        out({"error": {"kind": kind, "what": error.what, "why": error.why, "remedy": error.remedy}})
+    else:
+        sys.stderr.write(error.explain() + "\n")
+    sys.exit(exit_code(error))
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of Allod explains itself and sets the exit code."""
+    try:
+        program(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except AllodError as error:
+        fail(error, as_json="--json" in sys.argv)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except OSError as error:
+        sys.stderr.write(
+            f"{error.strerror or error}: {error.filename or ''}\n  do:  check the path and its rights\n"
+        )
+        sys.exit(FAILED)
+    sys.exit(DONE)

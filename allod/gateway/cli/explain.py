@@ -1,0 +1,160 @@
+"""``allod explain``: who could serve a request, who may not and why; no gateway, no content."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allod.admission.admit import AUTO, admit
+from allod.domain.errors import Invalid, Refused
+from allod.domain.money import plain
+from allod.domain.request import Labels, Sizes
+from allod.gateway.cli import REFUSED, out, say
+from allod.gateway.cli.options import app_named, config_option, json_option, now_ms, request_options
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+    from pathlib import Path
+
+    from allod.domain.decision import Candidate, DecidingRule
+    from allod.gateway.decide import Decider, Decision
+
+DEFAULT_INPUT_TOKENS = 1000
+NO_RECEIPT = "r_00000000_00000000000000000000000000"
+
+
+@click.command("explain")
+@request_options
+@click.option("--input-tokens", type=click.IntRange(1), default=DEFAULT_INPUT_TOKENS, show_default=True)
+@config_option
+@json_option
+def command(
+    app_id: str | None,
+    classes: tuple[str, ...],
+    task: str | None,
+    purpose: str | None,
+    model: str | None,
+    input_tokens: int,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Show every candidate, every deciding rule with got, required and source, and the plan.
+
+    Exit code 4 when the request would be refused.
+    """
+    from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
+    from allod.routing.question import Health  # noqa: PLC0415
+
+    setting = compose.setting(config_path)
+    decider = compose.decider(setting.fleet)
+    admitted = admit(
+        fleet=setting.fleet,
+        app=app_named(setting.fleet, app_id),
+        surface="chat",
+        model=model or AUTO,
+        labels=Labels(classes=classes, task=task, purpose=purpose),
+        needs=("text",),
+        sizes=Sizes(body_bytes=0, input_tokens=input_tokens),
+        stream=False,
+        receipt=NO_RECEIPT,
+        received_at_ms=now_ms(),
+    )
+    decision = decider.decide(admitted, Health())
+    refused = _refused(decider, decision)
+    if as_json:
+        out(_as_json(decider, decision, admitted.classes, refused=refused))
+    else:
+        _print(decider, decision, admitted.classes, refused=refused)
+    sys.exit(REFUSED if refused else 0)
+
+
+def _refused(decider: Decider, decision: Decision) -> bool:
+    try:
+        decider.require(decision)
+    except (Refused, Invalid):
+        return True
+    return False
+
+
+def _amount(value: Decimal | None) -> str | None:
+    return None if value is None else plain(value)
+
+
+def _rule(rule: DecidingRule) -> dict[str, str]:
+    return {
+        "id": rule.id,
+        "law": rule.law,
+        "got": rule.got,
+        "required": rule.required,
+        "source": rule.source,
+        "remedy": rule.remedy,
+    }
+
+
+def _candidate(one: Candidate) -> dict[str, Any]:
+    return {
+        "deployment": one.deployment,
+        "eligible": one.eligible,
+        "rules": [_rule(rule) for rule in one.rules],
+        "quality": _amount(one.quality),
+        "cost_usd": _amount(one.cost_usd),
+        "sovereignty": _amount(one.sovereignty),
+    }
+
+
+def _as_json(
+    decider: Decider, decision: Decision, classes: tuple[str, ...], *, refused: bool
+) -> dict[str, Any]:
+    return {
+        "decision": "refused" if refused else "allowed",
+        "classes": list(classes),
+        "candidates": [_candidate(one) for one in decision.plan.candidates],
+        "plan": [a.deployment for a in decision.plan.attempts],
+        "objective": decision.plan.objective,
+        "why": decision.plan.why,
+        "nearest": [{"deployment": n.deployment, "change": n.change} for n in decider.nearest(decision)],
+        "relaxed": [{"deployment": d, "rule": r} for d, r in decision.eligibility.relaxed],
+        "packs": [
+            {"id": pack.id, "version": pack.version, "reviewed": bool(pack.manifest.reviewer)}
+            for pack in decider.policy.packs
+        ],
+        "pack_digest": decision.eligibility.pack_digest,
+        "fleet_digest": decision.eligibility.fleet_digest,
+    }
+
+
+def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, refused: bool) -> None:
+    say(f"{'REFUSED' if refused else 'ALLOWED'}   classes: {', '.join(classes)}")
+    for one in decision.plan.candidates:
+        say()
+        if one.eligible:
+            quality = "unknown" if one.quality is None else plain(one.quality)
+            cost = "unknown" if one.cost_usd is None else plain(one.cost_usd)
+            score = "unknown" if one.sovereignty is None else plain(one.sovereignty)
+            say(f"  {one.deployment}: eligible")
+            say(f"    quality {quality}   expected cost {cost} USD   sovereignty {score} of 4")
+            continue
+        say(f"  {one.deployment}: excluded by {len(one.rules)} rule{'s' if len(one.rules) != 1 else ''}")
+        for rule in one.rules:
+            say(f"    {rule.id}" + (f"   ({rule.law})" if rule.law else ""))
+            say(f"      got       {rule.got}")
+            say(f"      required  {rule.required}")
+            say(f"      source    {rule.source}")
+    near = decider.nearest(decision)
+    if near:
+        say()
+        say("  nearest change that would admit:")
+        for change in near:
+            say(f"    {change.deployment}: {change.change}")
+    waived = {r.rule: r for r in decider.fleet.tenant.relax}
+    for deployment, rule_id in decision.eligibility.relaxed:
+        by = waived[rule_id]
+        say(f"  {deployment}: {rule_id} waived by {by.signer}: {by.reason}")
+    say()
+    order = " then ".join(a.deployment for a in decision.plan.attempts) or "nobody"
+    say(f"  plan: {order}   ({decision.plan.objective}: {decision.plan.why})")
+    unread = [pack.id for pack in decider.policy.packs if not pack.manifest.reviewer]
+    if unread:
+        say(f"  note: no person has reviewed pack {', '.join(unread)} yet")

@@ -1,0 +1,84 @@
+"""``allod up``: the gateway in the foreground, or with ``--scripted`` a simulated model server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allod.gateway.cli import out, say
+from allod.gateway.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from allod.gateway.compose import Setting
+
+SCRIPTED_PORT = 9400
+_QUIET_GENERATIONS = (50_000, 20, 50)
+
+
+@click.command("up")
+@click.option("--host", help="instead of [server] host")
+@click.option("--port", type=click.IntRange(0, 65535), help="instead of [server] port; 0 takes a free one")
+@click.option("--scripted", is_flag=True, help="serve the scripted models instead (simulated, for tests)")
+@config_option
+@json_option
+def command(
+    host: str | None, port: int | None, scripted: bool, config_path: Path | None, as_json: bool
+) -> None:
+    """Run the gateway until Ctrl-C. A busy port is exit code 5."""
+    if scripted:
+        _scripted(host or "127.0.0.1", SCRIPTED_PORT if port is None else port, as_json=as_json)
+        return
+    from allod.gateway import compose, server  # noqa: PLC0415 (only when it runs)
+
+    setting = compose.setting(config_path)
+    settings = setting.config.server
+    at = (host or settings.host, settings.port if port is None else port)
+    bound = server.listen(*at)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_QUIET_GENERATIONS)
+    import uvloop  # noqa: PLC0415
+
+    uvloop.run(_run(setting, bound, as_json=as_json))
+
+
+async def _run(setting: Setting, bound: Any, *, as_json: bool) -> None:
+    from allod.gateway import server  # noqa: PLC0415
+    from allod.gateway.running import opened  # noqa: PLC0415
+
+    host, port = bound.getsockname()[:2]
+    async with opened(setting) as (application, notices):
+
+        async def started() -> None:
+            if as_json:
+                out({"url": f"http://{host}:{port}", "pid": os.getpid(), "notices": notices})
+                return
+            for line in notices:
+                sys.stderr.write(f"note: {line}\n")
+            say(f"allod listens on http://{host}:{port}")
+
+        await server.serve(application, setting.config.server, bound, started=started)
+
+
+def _scripted(host: str, port: int, *, as_json: bool) -> None:
+    from allod.engines.scripted import serve  # noqa: PLC0415
+    from allod.gateway.server import listen  # noqa: PLC0415
+
+    def ready(real_port: int) -> None:
+        at = f"http://{host}:{real_port}/v1"
+        if as_json:
+            out({"url": at, "pid": os.getpid(), "simulated": True})
+        else:
+            say(f"scripted models (simulated) on {at}")
+
+    listen(host, port).close()  # a busy port is told apart here
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(host, port, ready))

@@ -1,0 +1,159 @@
+"""The composition root: reads the home, builds the object graph, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from allod.domain.errors import AllodError, Invalid, Unavailable
+from allod.domain.fleet import EMBEDDED, Fleet, Weights
+from allod.engines.contract import EngineContext
+from allod.engines.registry import drivers, make_engine
+from allod.gateway import config as configuration
+from allod.gateway.addresses import Addresses
+from allod.gateway.decide import Decider
+from allod.metering.book import Book
+from allod.policy import Pack, Policy, load_pack
+from allod.store.home import Home, load_keys, make_home
+from allod.vault.vault import Vault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from importlib.resources.abc import Traversable
+
+    from allod.engines.contract import Engine
+    from allod.gateway.config import Config
+
+PACKS: Final = "allod.packs"
+_CONFIG_LIMIT_BYTES: Final = 8 << 20
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known before anything runs: the home, the configuration, and what the vault says of it.
+
+    ``trouble`` names, per embedded deployment, why its weights are not verified.
+    """
+
+    home: Home
+    config: Config
+    fleet: Fleet
+    vault: Vault
+    trouble: dict[str, str]
+
+
+def home_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the state folder: ``ALLOD_HOME``, else ``~/.allod``."""
+    named = environ.get("ALLOD_HOME")
+    return Path(named).expanduser() if named else Path.home() / ".allod"
+
+
+def read_config(path: Path) -> Config:
+    """Read and parse the configuration.
+
+    Raises:
+        Unavailable: there is none. Invalid: see ``config.parse``.
+
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_CONFIG_LIMIT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise Unavailable(
+            f"there is no configuration at {path}",
+            "ALLOD_HOME or --config names another place, or none was written yet",
+            "write one, or make a home with `allod init`",
+            kind="down",
+        ) from error
+    if len(raw) > _CONFIG_LIMIT_BYTES:
+        raise Invalid(f"{path} is too large", f"at most {_CONFIG_LIMIT_BYTES} bytes are read")
+    try:
+        return configuration.parse(raw.decode())
+    except UnicodeDecodeError as error:
+        raise Invalid(f"{path} is not UTF-8", str(error), "save it as UTF-8") from error
+
+
+def setting(config_path: Path | None = None) -> Setting:
+    """Read configuration and vault; makes what is missing of the home (folders, keys)."""
+    home = Home(home_root())
+    config = read_config(config_path or home.config)
+    make_home(home.root)
+    vault = Vault(home.vault)
+    fleet, trouble = weigh(config.fleet, vault)
+    return Setting(home=home, config=config, fleet=fleet, vault=vault, trouble=trouble)
+
+
+def weigh(fleet: Fleet, vault: Vault) -> tuple[Fleet, dict[str, str]]:
+    """Add to a fleet what the vault verified; what it cannot verify stays unverified, with the reason."""
+    weights: dict[str, Weights] = {}
+    trouble: dict[str, str] = {}
+    for deployment in fleet.deployments.values():
+        if deployment.engine not in EMBEDDED:
+            continue
+        try:
+            weights[deployment.id] = vault.resolve(deployment.model, deployment.adapter).facts
+        except AllodError as error:
+            trouble[deployment.id] = f"{error.what}: {error.why}" if error.why else error.what
+    return msgspec.structs.replace(fleet, weights=weights), trouble
+
+
+def packs() -> tuple[Pack, ...]:
+    """Load every pack there is: those shipped, and those of the entry points ``allod.packs``.
+
+    An entry point names a package whose files are the pack.
+    """
+    shipped = resources.files("allod.policy.packs")
+    folders = [entry for entry in shipped.iterdir() if entry.is_dir() and not entry.name.startswith("_")]
+    folders += [resources.files(entry.value) for entry in entry_points(group=PACKS)]
+    return tuple(load_pack(_files(folder)) for folder in folders)
+
+
+def _files(folder: Traversable, prefix: str = "") -> dict[str, bytes]:
+    out: dict[str, bytes] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            if not entry.name.startswith("__"):
+                out |= _files(entry, f"{prefix}{entry.name}/")
+        elif not entry.name.endswith((".py", ".pyc")):
+            out[prefix + entry.name] = entry.read_bytes()
+    return out
+
+
+def book_for(fleet: Fleet) -> Book | None:
+    """Load the shipped price book if a deployment names it."""
+    if not any(d.price is not None and d.price.book for d in fleet.deployments.values()):
+        return None
+    return Book.parse(resources.files("allod.metering").joinpath("prices.json").read_bytes())
+
+
+def decider(fleet: Fleet) -> Decider:
+    """Build law and planning over a fleet."""
+    return Decider(Policy(packs(), fleet), fleet, book_for(fleet))
+
+
+def engines(s: Setting, environ: Mapping[str, str] = os.environ) -> dict[str, Engine]:
+    """Make a driver per deployment; one that cannot serve says why instead of failing the start.
+
+    Raises:
+        Invalid: an engine nobody registered. Unavailable: a driver's package is not installed.
+
+    """
+    addresses = Addresses(s.fleet.tenant.air_gapped, s.config.allowed_addresses)
+    context = EngineContext(
+        environ=dict(environ),
+        allow_address=addresses.allow,
+        state_dir=str(s.home.root),
+        vault=s.vault,
+        air_gapped=s.fleet.tenant.air_gapped,
+    )
+    found = drivers()
+    return {d.id: make_engine(d, context, found=found) for d in s.fleet.deployments.values()}
+
+
+def pseudonym_secret(home: Home) -> bytes:
+    """Return the secret behind pseudonyms."""
+    return load_keys(home).secret

@@ -1,0 +1,165 @@
+"""What is decided about a request, and kept: law, then plan, then the record that lets it be decided again.
+
+The same functions serve the running gateway and ``allod explain``; they differ only in the health they are
+given.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from allod.domain.decision import NearestChange, Plan
+from allod.domain.errors import Invalid, Refused, Unavailable
+from allod.metering.rates import Tariffs, tariffs_of
+from allod.policy.policy import PolicyQuestion
+from allod.receipts.commitment import digest
+from allod.receipts.leaves import Exclusions
+from allod.receipts.leaves import exclusions as leaf_exclusions
+from allod.routing.plan import exclusions, plan
+from allod.routing.question import Health, Question, question_of
+from allod.routing.record import decision_record
+
+if TYPE_CHECKING:
+    from allod.domain.decision import Eligibility, Exclusion
+    from allod.domain.fleet import Fleet
+    from allod.domain.request import Admitted
+    from allod.metering.book import Book
+    from allod.policy.policy import Policy
+
+MEMO_ENTRIES: Final = 2048
+_DAY_MS: Final = 86_400_000
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything decided about one kind of request: shared by all that put the same question.
+
+    ``record`` is the decision record (I8), ``record_digest`` its name in the leaf. ``asked`` is what the
+    reference policy engine is asked again before each dispatch.
+    """
+
+    asked: PolicyQuestion
+    question: Question
+    eligibility: Eligibility
+    plan: Plan
+    excluded: tuple[Exclusion, ...]
+    leaf_excluded: Exclusions
+    record: bytes
+    record_digest: str
+
+    def relaxed(self, deployment: str) -> tuple[str, ...]:
+        """Return the rules that were waived for a deployment."""
+        return tuple(rule for name, rule in self.eligibility.relaxed if name == deployment)
+
+
+class Decider:
+    """Law, tariffs and plans of one fleet; memoised by exactly what a decision depends on.
+
+    Args:
+        policy: the packs in force over this fleet.
+        fleet: with what the vault verified.
+        book: the price book, or None when no deployment names it.
+
+    """
+
+    def __init__(self, policy: Policy, fleet: Fleet, book: Book | None) -> None:
+        self.policy, self.fleet, self._book = policy, fleet, book
+        self._tariffs: Tariffs | None = None
+        self._memo: dict[Question, Decision] = {}
+        self._day: tuple[int, date] = (-1, date.min)
+
+    def day(self, at_ms: int) -> date:
+        """Return the UTC day of a time."""
+        number = at_ms // _DAY_MS
+        if self._day[0] != number:
+            self._day = (number, datetime.fromtimestamp(at_ms // 1000, UTC).date())
+        return self._day[1]
+
+    def tariffs(self, at_ms: int) -> Tariffs:
+        """Return the tariffs in force at a time."""
+        if self._tariffs is None or not self._tariffs.hold_at(at_ms):
+            self._tariffs = tariffs_of(self.fleet, self._book, at_ms)
+        return self._tariffs
+
+    def decide(self, admitted: Admitted, health: Health, *, link_up: bool = True) -> Decision:
+        """Decide about an admitted request.
+
+        Raises:
+            Invalid: as ``Policy.eligible``.
+            Integrity: the facts do not fit the schema.
+
+        """
+        at_ms = admitted.received_at_ms
+        asked = PolicyQuestion(
+            app=admitted.app,
+            classes=admitted.classes,
+            day=self.day(at_ms),
+            purpose=admitted.purpose,
+            link_up=link_up,
+        )
+        eligibility = self.policy.eligible(asked)
+        question = question_of(admitted, eligibility, self.fleet, self.tariffs(at_ms), health)
+        known = self._memo.get(question)
+        if known is not None:
+            return known
+        if len(self._memo) >= MEMO_ENTRIES:
+            self._memo.clear()
+        decision = self._make(asked, eligibility, question)
+        self._memo[question] = decision
+        return decision
+
+    def _make(self, asked: PolicyQuestion, eligibility: Eligibility, question: Question) -> Decision:
+        made = plan(question)
+        excluded = exclusions(made)
+        flags: dict[str, bool | int | str] = {
+            "link_up": asked.link_up,
+            "air_gapped": self.fleet.tenant.air_gapped,
+            "day": f"{asked.day}",
+        }
+        record = decision_record(question, made, flags)
+        return Decision(
+            asked=asked,
+            question=question,
+            eligibility=eligibility,
+            plan=made,
+            excluded=excluded,
+            leaf_excluded=leaf_exclusions(excluded),
+            record=record,
+            record_digest=digest(record),
+        )
+
+    def nearest(self, decision: Decision) -> tuple[NearestChange, ...]:
+        """Return the nearest change per excluded candidate: of law where law decides, else of the plan."""
+        names = {one.deployment for one in decision.excluded}
+        law = tuple(n for n in self.policy.nearest(decision.asked) if n.deployment in names)
+        return (*law, *decision.plan.nearest)
+
+    def require(self, decision: Decision) -> None:
+        """Let a request pass that has something to try.
+
+        Raises:
+            Refused: no candidate is lawful and able; with every deciding rule.
+            Unavailable: there is one, but it is down.
+
+        """
+        if decision.plan.attempts:
+            return
+        if decision.plan.resting:
+            unready = decision.question.health.unready
+            why = "; ".join(f"{n}: {unready.get(n, 'resting after failures')}" for n in decision.plan.resting)
+            raise Unavailable(
+                "no lawful deployment is up", why, "see `allod doctor`", kind="down", retry_after_ms=5000
+            )
+        if not decision.excluded:
+            raise Invalid("no deployment is configured", "the fleet is empty", "add a [[deployment]]")
+        rules = sorted({rule.id for one in decision.excluded for rule in one.rules})
+        laws = sorted({rule.law for one in decision.excluded for rule in one.rules if rule.law})
+        raise Refused(
+            "refused: no deployment may serve this request",
+            "decided by " + ", ".join(rules) + (f" ({'; '.join(laws)})" if laws else ""),
+            "see `allod.excluded` for each deployment and `allod.nearest` for the nearest change",
+            excluded=decision.excluded,
+            nearest=self.nearest(decision),
+        )

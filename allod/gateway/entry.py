@@ -1,0 +1,293 @@
+"""One request under way: what it knows of the world, what its leaves say, what its attempts cost."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.domain.chat import ChatCall, EmbedCall
+from allod.domain.money import ZERO, plain
+from allod.domain.usage import LedgerRow, Usage
+from allod.engines.contract import EngineFault
+from allod.engines.run import Execution
+from allod.gateway.reply import Labelled
+from allod.metering.settle import AttemptFacts, Bounds, Delivered, settle
+from allod.metering.usage import openai_block
+from allod.receipts.leaves import IntentFacts, TerminalFacts
+from allod.routing.breaker import backoff_ms, blames_deployment
+from allod.routing.question import bounds_of, output_limit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from allod.domain.decision import Attempt
+    from allod.domain.errors import AllodError
+    from allod.domain.fleet import App
+    from allod.domain.request import Admitted
+    from allod.domain.usage import AttemptStatus, Basis
+    from allod.engines.contract import Description, Engine
+    from allod.engines.run import Answer, AttemptReport
+    from allod.gateway.decide import Decision
+    from allod.gateway.gateway import Gateway
+    from allod.gateway.surfaces.contract import Parsed
+
+WEAKEST: Final[tuple[Basis, ...]] = ("reserved", "counted", "reported")
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as it came in, before admission; ``salts`` are 64 random bytes."""
+
+    app: App
+    surface: Any
+    parsed: Parsed
+    admitted: Admitted
+    raw: bytes
+    salts: bytes
+    started: float
+
+    @property
+    def request_salt(self) -> bytes:
+        """The salt of the commitment to the request."""
+        return self.salts[:32]
+
+    @property
+    def response_salt(self) -> bytes:
+        """The salt of the commitment to the answer."""
+        return self.salts[32:]
+
+
+class Entry:
+    """The state of one request between its two leaves; the ``World`` of its execution."""
+
+    def __init__(self, gateway: Gateway, ask: Ask, decision: Decision) -> None:
+        self._gateway, self._ask, self.decision = gateway, ask, decision
+        self.execution = Execution(decision.plan.attempts, self._operate, self, ask.admitted.deadline_ms)
+
+    # --- what an execution asks of the world
+
+    def engine(self, deployment: str) -> Engine:
+        """Return the driver of a deployment."""
+        return self._gateway.engines[deployment]
+
+    def recheck(self, deployment: str) -> bool:
+        """Re-decide with the reference engine, which has the last word before dispatch (I1)."""
+        return self._gateway.decider.policy.recheck(self.decision.asked, deployment)
+
+    def dispatch(self, report: AttemptReport) -> None:
+        """Record the attempt and its reservation before anything leaves (I4)."""
+        attempt = report.attempt
+        tariff = self.decision.question.tariffs.by_deployment[attempt.deployment]
+        assert tariff is not None
+        self._gateway.store.append_attempt(
+            self._ask.admitted.receipt,
+            report.number,
+            attempt.deployment,
+            started_at_ms=report.started_at_ms,
+            reserve_usd=attempt.reserve_usd,
+            input_tokens=self.decision.question.input_tokens,
+            price_digest=tariff.digest,
+        )
+
+    def allows(self, deployment: str) -> bool:
+        """Ask the circuit breaker."""
+        return self._gateway.breaker.allows(deployment, self._gateway.monotonic_ms())
+
+    def record(self, deployment: str, fault: EngineFault | None, total_ms: int) -> None:
+        """Tell the circuit breaker, and remember how long an answer takes."""
+        if fault is None or blames_deployment(fault.kind):
+            self._gateway.breaker.record(deployment, fault is None, self._gateway.monotonic_ms())
+        if fault is None:
+            self._gateway.latency.note(deployment, total_ms)
+
+    def backoff_ms(self, retry: int, retry_after_ms: int | None) -> int:
+        """Return the wait before a retry, with jitter."""
+        return backoff_ms(retry, retry_after_ms, random.random())  # noqa: S311 (jitter, not a secret)
+
+    def now_ms(self) -> int:
+        """UTC milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the request was received."""
+        return int((time.monotonic() - self._ask.started) * 1000)
+
+    # --- the operation
+
+    def _operate(self, engine: Engine, attempt: Attempt) -> AsyncGenerator[Answer, None]:
+        parsed, admitted = self._ask.parsed, self._ask.admitted
+        left = None if admitted.deadline_ms is None else max(1, admitted.deadline_ms - self.elapsed_ms())
+        if admitted.surface == "embeddings":
+            return _embed(engine, EmbedCall(body=parsed.body, deadline_ms=left))
+        deployment = self._gateway.fleet.deployments[attempt.deployment]
+        call = ChatCall(
+            body=parsed.body,
+            stream=admitted.stream,
+            native=parsed.native,
+            native_dialect=parsed.native_dialect,
+            effort=attempt.effort,
+            max_output_tokens=output_limit(admitted.sizes.max_output_tokens, deployment),
+            deadline_ms=left,
+        )
+        if admitted.surface == "count_tokens":
+            return _count(engine, call, admitted.sizes.input_tokens)
+        return engine.chat(call)
+
+    # --- leaves, rows and labels
+
+    def intent(self) -> IntentFacts:
+        """Say what is known before anything is sent."""
+        admitted, decision, gateway = self._ask.admitted, self.decision, self._gateway
+        return IntentFacts(
+            id=admitted.receipt,
+            at_ms=admitted.received_at_ms,
+            tenant=gateway.tenant_pseudonym,
+            app=gateway.app_pseudonym(admitted.app),
+            surface=admitted.surface,
+            request=gateway.commit(self._ask.request_salt, self._ask.raw),
+            classes=admitted.classes,
+            pack=decision.eligibility.pack_digest,
+            fleet=decision.eligibility.fleet_digest,
+            decision=decision.record_digest,
+            purpose=admitted.purpose,
+            task=admitted.task,
+            plan=tuple(a.deployment for a in decision.plan.attempts),
+            durability=gateway.config.log.durability,
+        )
+
+    def rows(self) -> tuple[LedgerRow, ...]:
+        """Settle every attempt: one ledger row each, whatever became of it (I4)."""
+        return tuple(self._row(report) for report in self.execution.reports)
+
+    def _row(self, report: AttemptReport) -> LedgerRow:
+        admitted, name = self._ask.admitted, report.attempt.deployment
+        tariff = self.decision.question.tariffs.by_deployment[name]
+        assert tariff is not None
+        return settle(
+            AttemptFacts(
+                receipt=admitted.receipt,
+                attempt=report.number,
+                app=admitted.app,
+                task=admitted.task,
+                deployment=name,
+                started_at_ms=report.started_at_ms,
+                status=report.status,
+                sent=report.sent,
+                status_code=report.http_status,
+                first_token_ms=report.first_token_ms,
+                total_ms=report.total_ms,
+                detail=report.fault,
+            ),
+            tariff=tariff,
+            bounds=self._bounds(name),
+            reported=report.usage,
+            delivered=Delivered(bytes=report.delivered_bytes, pieces=report.pieces),
+        )
+
+    def _bounds(self, deployment: str) -> Bounds:
+        return bounds_of(self.decision.question, self._gateway.fleet.deployments[deployment])
+
+    def usage_block(
+        self, rows: tuple[LedgerRow, ...], reported: dict[str, Any] | None
+    ) -> tuple[Usage, dict[str, Any]]:
+        """Return what an answer says was used: the operator's block if the ledger believes it, else ours."""
+        row = rows[-1]
+        if row.basis == "reported" and reported:
+            return row.usage, reported
+        return row.usage, openai_block(row.usage)
+
+    def label(self, rows: tuple[LedgerRow, ...] = ()) -> Labelled:
+        """Return what the headers say; with rows, what it cost over all attempts."""
+        receipt = self._ask.admitted.receipt
+        if not self.execution.reports:
+            return Labelled(receipt=receipt)
+        name = self.execution.reports[-1].attempt.deployment
+        deployment = self._gateway.fleet.deployments[name]
+        return Labelled(
+            receipt=receipt,
+            deployment=name,
+            jurisdiction=deployment.processing.value if deployment.processing else "unknown",
+            cost=plain(sum((r.cost_usd for r in rows), ZERO)) if rows else None,
+            simulated=self.description(name).evidence == "simulated",
+        )
+
+    def label_of_failure(self) -> Labelled:
+        """Return what the headers of a refusal or failure say."""
+        return Labelled(receipt=self._ask.admitted.receipt)
+
+    def description(self, deployment: str) -> Description:
+        """Return what the driver says of itself."""
+        return self._gateway.engines[deployment].describe()
+
+    def terminal(
+        self,
+        status: AttemptStatus,
+        error: AllodError | None,
+        rows: tuple[LedgerRow, ...],
+        response: str | None,
+    ) -> TerminalFacts:
+        """Say how it ended."""
+        ended = TerminalFacts(
+            id=self._ask.admitted.receipt,
+            at_ms=self.now_ms(),
+            status=status,
+            reason=_reason(status, error),
+            detail="" if error is None else f"{error.what}: {error.why}" if error.why else error.what,
+            response=response,
+            excluded=self.decision.leaf_excluded,
+        )
+        if not rows:
+            return ended
+        row = rows[-1]
+        about = self.description(row.deployment)
+        return msgspec.structs.replace(
+            ended,
+            deployment=row.deployment,
+            model=self.execution.reports[-1].model or self._gateway.fleet.deployments[row.deployment].model,
+            engine=about.engine,
+            engine_version=about.engine_version,
+            engine_digest=about.engine_digest,
+            weights=about.weights,
+            adapter=about.adapter,
+            template=about.template,
+            sandbox=about.sandbox,
+            evidence=about.evidence,
+            notice=about.notice,
+            conditions=self.decision.eligibility.conditions.get(row.deployment),
+            relaxed=self.decision.relaxed(row.deployment),
+            usage=_total(rows),
+            cost_usd=sum((r.cost_usd for r in rows), ZERO),
+            price_digest=row.price_digest,
+            basis=min((r.basis for r in rows), key=WEAKEST.index),
+            attempts=len(rows),
+        )
+
+
+def _reason(status: AttemptStatus, error: AllodError | None) -> str:
+    if status == "aborted":
+        return "client-gone"
+    return "" if error is None else getattr(error, "kind", "law" if status == "refused" else "integrity")
+
+
+def _total(rows: tuple[LedgerRow, ...]) -> Usage:
+    if len(rows) == 1:
+        return rows[0].usage
+    names = Usage.__struct_fields__
+    return Usage(**{name: sum(getattr(row.usage, name) for row in rows) for name in names})
+
+
+async def _embed(engine: Engine, call: EmbedCall) -> AsyncGenerator[Answer, None]:
+    yield await engine.embed(call)
+
+
+async def _count(engine: Engine, call: ChatCall, estimate: int) -> AsyncGenerator[Answer, None]:
+    counted = await engine.count_tokens(call)
+    yield estimate if counted is None else counted
+
+
+def new_salts() -> bytes:
+    """Draw the two salts of a request."""
+    return os.urandom(64)

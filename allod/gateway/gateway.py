@@ -1,0 +1,207 @@
+"""The object graph of a running gateway, and the steps of the line that touch it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+from allod.domain.errors import AllodError, Integrity, Unavailable
+from allod.engines.registry import readiness
+from allod.receipts.commitment import commitment, pseudonym
+from allod.receipts.ids import id_prefix, ulid
+from allod.routing.breaker import Breaker
+from allod.routing.question import Health
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allod.domain.fleet import App, Fleet
+    from allod.domain.request import Admitted
+    from allod.domain.usage import AttemptStatus, LedgerRow
+    from allod.engines.contract import Engine
+    from allod.gateway.config import Config
+    from allod.gateway.decide import Decider, Decision
+    from allod.gateway.entry import Ask, Entry
+    from allod.gateway.reply import Reply
+    from allod.receipts.leaves import IntentFacts, TerminalFacts
+    from allod.store.store import Store
+
+HEALTH_MS: Final = 250
+"""How old the picture of breakers and readiness may be: each dispatch asks the breaker again anyway."""
+_SMOOTHING: Final = 0.2
+LOG: Final = logging.getLogger("allod")
+
+
+class Latency:
+    """How long whole answers take per deployment: a smoothed mean, rounded to half-powers of two."""
+
+    def __init__(self) -> None:
+        self._ms: dict[str, float] = {}
+
+    def note(self, deployment: str, total_ms: int) -> None:
+        """Add one answer."""
+        known = self._ms.get(deployment)
+        self._ms[deployment] = total_ms if known is None else known + _SMOOTHING * (total_ms - known)
+
+    def rounded(self) -> dict[str, int]:
+        """Return the means, coarse enough that like requests put the same question."""
+        return {name: _coarse(ms) for name, ms in self._ms.items()}
+
+
+def _coarse(ms: float) -> int:
+    step = 1 << max(0, int(ms).bit_length() - 2)
+    return max(1, round(ms / step) * step)
+
+
+class Gateway:
+    """Everything one process needs to answer; built once by ``compose``.
+
+    Args:
+        config: the configuration; ``fleet``: its fleet with what the vault verified.
+        decider: law and plans. store: keys, journal, log, tables.
+        engines: a driver per deployment id.
+        secret: 32 bytes behind pseudonyms.
+
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        fleet: Fleet,
+        decider: Decider,
+        store: Store,
+        engines: Mapping[str, Engine],
+        secret: bytes,
+    ) -> None:
+        self.config, self.fleet, self.decider = config, fleet, decider
+        self.store, self.engines = store, engines
+        self.breaker, self.latency = Breaker(fleet.deployments), Latency()
+        self.tenant_pseudonym = pseudonym(secret, "tenant", fleet.tenant.id)
+        self._apps = {app: pseudonym(secret, "app", app) for app in fleet.apps}
+        self._prefix = id_prefix(store.keys.origin)
+        self._health, self._health_at = Health(), -HEALTH_MS
+        self._strict = config.log.durability == "strict"
+        self.link_up = True
+
+    @staticmethod
+    def monotonic_ms() -> int:
+        """Milliseconds of a clock that never goes back."""
+        return time.monotonic_ns() // 1_000_000
+
+    @staticmethod
+    def now_ms() -> int:
+        """UTC milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    def fresh_receipt(self, at_ms: int) -> str:
+        """Name a receipt or notice with chance of its own."""
+        return self.new_receipt(at_ms, os.urandom(10))
+
+    def new_receipt(self, at_ms: int, random10: bytes) -> str:
+        """Name a receipt of this log."""
+        return self._prefix + ulid(at_ms, random10)
+
+    def app_pseudonym(self, app: str) -> str:
+        """Return an app's name in leaves."""
+        return self._apps[app]
+
+    @staticmethod
+    def commit(salt: bytes, body: bytes) -> str:
+        """Commit to a body."""
+        return commitment(salt, body)
+
+    def app_of(self, key_digest: str) -> App | None:
+        """Return the app a key belongs to, if it is a key and the app is still configured."""
+        name = self.store.key_table.lookup(key_digest, self.now_ms())
+        return None if name is None else self.fleet.apps.get(name)
+
+    def health(self) -> Health:
+        """Return how the deployments are, at most ``HEALTH_MS`` old."""
+        now = self.monotonic_ms()
+        if now - self._health_at >= HEALTH_MS:
+            unready = {
+                name: reason
+                for name, engine in self.engines.items()
+                if (reason := readiness(engine)) is not None
+            }
+            fresh = Health(
+                resting=self.breaker.resting(now), latency_ms=self.latency.rounded(), unready=unready
+            )
+            if fresh != self._health:
+                self._health = fresh
+            self._health_at = now
+        return self._health
+
+    # --- the steps of the line
+
+    def decide(self, admitted: Admitted) -> Decision:
+        """Decide: law first, then plan."""
+        return self.decider.decide(admitted, self.health(), link_up=self.link_up)
+
+    def begin(self, ask: Ask, decision: Decision, facts: IntentFacts) -> int:
+        """Hand the intent leaf to the operating system; 503 when there is no room for its end."""
+        return self.store.append_intent(
+            facts,
+            app=ask.admitted.app,
+            salts=(ask.request_salt, ask.response_salt),
+            record=decision.record,
+        )
+
+    async def durable(self, seq: int) -> None:
+        """With strict durability wait until what was recorded is on the disk.
+
+        Raises:
+            Unavailable: it never will be.
+
+        """
+        if self._strict:
+            await self.store.durable(seq)
+
+    def last(
+        self,
+        entry: Entry,
+        reply: Reply,
+        rows: tuple[LedgerRow, ...],
+        status: AttemptStatus,
+        error: AllodError | None,
+    ) -> tuple[AttemptStatus, AllodError | None, bytes]:
+        """Make the last bytes of an answer or of its failure; what cannot be said is a failure as well."""
+        if status == "answered":
+            label = entry.label(rows)
+            try:
+                usage, block = entry.usage_block(rows, reply.report.block if reply.report else None)
+                return status, None, reply.last(label, usage, block)
+            except AllodError as fault:
+                status, error = "failed", fault
+            except Exception as fault:  # noqa: BLE001 (an answer we cannot write is a defect, not a hang)
+                self.defect(fault)
+                status, error = (
+                    "failed",
+                    Integrity("a defect of Allod ended this request", type(fault).__name__),
+                )
+        if error is None:
+            error = Unavailable("the request failed")
+        return status, error, reply.failure(error, entry.label_of_failure())
+
+    def end(self, facts: TerminalFacts, rows: tuple[LedgerRow, ...]) -> int:
+        """Hand the terminal leaf and the ledger rows to the operating system; room for them was kept."""
+        return self.store.append_terminal(facts, rows)
+
+    @staticmethod
+    def defect(fault: BaseException) -> None:
+        """Note a defect of ours on standard error, without content of the request."""
+        LOG.error("defect: %s at %s", type(fault).__name__, _where(fault))
+
+
+def _where(fault: BaseException) -> str:
+    """Name the last line of ours in a traceback."""
+    place, trace = "unknown", fault.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if "allod" in code.co_filename:
+            place = f"{code.co_filename.rsplit('/', 1)[-1]}:{trace.tb_lineno} {code.co_name}"
+        trace = trace.tb_next
+    return place

@@ -1,0 +1,128 @@
+"""The few things every route needs of ASGI: heads read once, bodies within bounds, plain answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from allod.domain.errors import Invalid, Unavailable
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
+SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
+NO_STORE: Header = (b"cache-control", b"no-store")
+
+
+class Gone(Exception):
+    """The client closed the connection before its request was complete."""
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What the gateway reads of a request's headers, in one pass."""
+
+    authorization: bytes | None
+    api_key: bytes | None
+    content_length: int | None
+    encoding: bytes | None
+    anthropic: bool
+    labels: tuple[Header, ...]
+
+
+def read_head(headers: list[Header]) -> Head:
+    """Read the headers once.
+
+    Raises:
+        Invalid: a header that must be single is repeated, or a length is no number.
+
+    """
+    authorization = api_key = encoding = None
+    length: int | None = None
+    anthropic = False
+    labels: tuple[Header, ...] = ()
+    for name, value in headers:
+        if name == b"authorization":
+            authorization = value
+        elif name == b"x-api-key":
+            if api_key is not None:
+                raise Invalid("header x-api-key is given twice", param="x-api-key", kind="key")
+            api_key = value
+        elif name == b"content-length":
+            if not value.isdigit():
+                raise Invalid("content-length is no number", param="content-length")
+            length = int(value)
+        elif name == b"content-encoding":
+            encoding = value
+        elif name == b"anthropic-version":
+            anthropic = True
+        elif name.startswith(b"allod-"):
+            labels = (*labels, (name, value))
+    return Head(authorization, api_key, length, encoding, anthropic, labels)
+
+
+def too_large(limit_bytes: int) -> Invalid:
+    """Return the error for a body over the limit."""
+    return Invalid(
+        "the request body is too large",
+        f"at most {limit_bytes} bytes are taken",
+        "send less, or raise server.max_body_bytes",
+        kind="size",
+    )
+
+
+async def read_body(receive: Receive, head: Head, limit_bytes: int) -> bytes:
+    """Read the body within its bound.
+
+    Raises:
+        Invalid: too large (413), or compressed.
+        Gone: the client left.
+
+    """
+    if head.content_length is not None and head.content_length > limit_bytes:
+        raise too_large(limit_bytes)
+    if head.encoding not in (None, b"identity"):
+        raise Invalid(
+            "a compressed request body is not taken", param="content-encoding", kind="not_supported"
+        )
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message["body"]
+        if len(body) > limit_bytes:
+            raise too_large(limit_bytes)
+        return body
+    parts, size = [], 0
+    while True:
+        if message["type"] != "http.request":
+            raise Gone
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > limit_bytes:
+            raise too_large(limit_bytes)
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
+
+
+async def respond(send: Send, status: int, body: bytes, *headers: Header) -> None:
+    """Send a complete answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [*headers, (b"content-length", b"%d" % len(body))],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def retry_after(error: BaseException) -> tuple[Header, ...]:
+    """Return a ``Retry-After`` header in whole seconds where the error names a time."""
+    if isinstance(error, Unavailable) and error.retry_after_ms is not None:
+        return ((b"retry-after", b"%d" % max(1, -(-error.retry_after_ms // 1000))),)
+    return ()

@@ -1,0 +1,67 @@
+"""The straight line of one request. A refusal, an abort and a failure travel it too."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from allod.domain.errors import AllodError, Integrity, Refused
+from allod.gateway.entry import Entry
+from allod.gateway.reply import Reply
+
+if TYPE_CHECKING:
+    from allod.domain.usage import AttemptStatus
+    from allod.gateway.entry import Ask
+    from allod.gateway.gateway import Gateway
+    from allod.gateway.http import Send
+
+
+async def answer(gateway: Gateway, ask: Ask, send: Send) -> None:
+    """Decide, record the intent, run, settle, record the end, and only then let the last bytes go.
+
+    ``ask.admitted`` is what admission made of the request. No byte leaves to any upstream before the intent
+    leaf is with the operating system (with ``durability = "strict"``: on the disk), no last byte to the
+    client before the terminal leaf is.
+
+    Raises:
+        AllodError: before there is an intent leaf: nothing was sent, nothing is recorded.
+
+    """
+    decision = gateway.decide(ask.admitted)  # eligible, then plan
+    entry = Entry(gateway, ask, decision)
+    begun = gateway.begin(ask, decision, entry.intent())  # the intent leaf
+    reply = Reply(
+        send,
+        ask.surface,
+        ask.parsed,
+        ask.admitted.receipt,
+        ask.admitted.received_at_ms // 1000,
+        ask.response_salt,
+    )
+    status: AttemptStatus = "failed"
+    error: AllodError | None = None
+    gone = False
+    try:
+        gateway.decider.require(decision)
+        await gateway.durable(begun)
+        events = entry.execution.events()
+        try:
+            await reply.relay(events, entry.label)  # run
+        finally:
+            await events.aclose()
+        status = "answered"
+    except AllodError as fault:
+        status, error = "refused" if isinstance(fault, Refused) else "failed", fault
+    except asyncio.CancelledError:
+        status, gone = "aborted", True
+    except Exception as fault:  # noqa: BLE001 (a defect of ours must still leave a receipt)
+        error = Integrity("a defect of Allod ended this request", f"{type(fault).__name__}", "report it")
+        gateway.defect(fault)
+    rows = entry.rows()  # settle
+    last = b""
+    if not gone:
+        status, error, last = gateway.last(entry, reply, rows, status, error)
+    ended = gateway.end(entry.terminal(status, error, rows, reply.response), rows)  # append
+    if not gone:
+        await gateway.durable(ended)
+        await reply.send(last)

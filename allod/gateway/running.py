@@ -1,0 +1,91 @@
+"""From a setting to a running application, and back: opened once, closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from allod.gateway import compose
+from allod.gateway.app import Application
+from allod.gateway.catalogue import Catalogue
+from allod.gateway.gateway import Gateway
+from allod.gateway.surfaces.openapi import document
+from allod.receipts.leaves import NoticeFacts
+from allod.store.store import Store
+from allod.store.writer import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from allod.gateway.compose import Setting
+
+
+@contextlib.asynccontextmanager
+async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str]], None]:
+    """Open the store, start the engines, and close both when it is over.
+
+    Yields the application and notices for the person who started it.
+
+    Raises:
+        AllodError: what makes a start impossible: a damaged home, a busy log, an unknown engine or pack.
+
+    """
+    fleet = setting.fleet
+    decider = compose.decider(fleet)
+    pace = Settings(gather_s=setting.config.log.batch_ms / 1000)
+    store = await asyncio.to_thread(Store.open, setting.home, settings=pace)
+    try:
+        engines = compose.engines(setting)
+        gateway = Gateway(
+            config=setting.config,
+            fleet=fleet,
+            decider=decider,
+            store=store,
+            engines=engines,
+            secret=compose.pseudonym_secret(setting.home),
+        )
+        _record_start(gateway)
+        try:
+            catalogue = Catalogue(fleet, gateway.now_ms() // 1000)
+            yield Application(gateway, catalogue, msgspec.json.encode(document())), _notices(setting, gateway)
+        finally:
+            await asyncio.gather(*(engine.close() for engine in engines.values()), return_exceptions=True)
+    finally:
+        await asyncio.to_thread(store.close)
+
+
+def _record_start(gateway: Gateway) -> None:
+    """Log that the gateway starts, with which law and fleet, and each demand the tenant waives."""
+    now = gateway.now_ms()
+    packs, fleet = gateway.decider.policy.digests(gateway.decider.day(now))
+    gateway.store.append_notice(
+        NoticeFacts(
+            id=gateway.fresh_receipt(now),
+            at_ms=now,
+            tenant=gateway.tenant_pseudonym,
+            subject="start",
+            facts={"packs": packs, "fleet": fleet},
+        )
+    )
+    for waived in gateway.fleet.tenant.relax:
+        gateway.store.append_notice(
+            NoticeFacts(
+                id=gateway.fresh_receipt(now),
+                at_ms=now,
+                tenant=gateway.tenant_pseudonym,
+                subject="relaxation",
+                detail=waived.reason,
+                facts={"rule": waived.rule, "signer": waived.signer, "fleet": fleet},
+            )
+        )
+
+
+def _notices(setting: Setting, gateway: Gateway) -> list[str]:
+    out = [f"{name}: {why}" for name, why in setting.trouble.items()]
+    out += [f"{name} cannot serve: {why}" for name, why in gateway.health().unready.items()]
+    out += [f"{w.rule} is waived by {w.signer}: {w.reason}" for w in setting.fleet.tenant.relax]
+    out += [f"{n}: {e.describe().notice}" for n, e in gateway.engines.items() if e.describe().notice]
+    return list(dict.fromkeys(out))
