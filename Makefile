@@ -1,5 +1,7 @@
 # Two commands do everything for a newcomer: `make run` and `make test`.
 PYTHON ?= python3
+# compiled modules halve every start
+unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 

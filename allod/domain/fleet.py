@@ -82,6 +82,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         book: ``provider/model`` of the shipped price book.
         input_usd_mtok, output_usd_mtok: the two rates an own price must have.
         cached_input_usd_mtok, cache_write_usd_mtok: None means the input rate (never less than due).
+        cache_write_1h_usd_mtok: for a cache that lives an hour; None means the cache-write rate.
         reasoning_usd_mtok: None means the output rate.
 
     """
@@ -91,6 +92,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     input_usd_mtok: Decimal | None = None
     cached_input_usd_mtok: Decimal | None = None
     cache_write_usd_mtok: Decimal | None = None
+    cache_write_1h_usd_mtok: Decimal | None = None
     output_usd_mtok: Decimal | None = None
     reasoning_usd_mtok: Decimal | None = None
 

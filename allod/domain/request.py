@@ -26,11 +26,16 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
-    """How large a request is: bytes as received, tokens estimated from above, output limit if one was set."""
+    """How large a request is.
+
+    Bytes as received, tokens estimated from above, the output limit of one choice if one was set, and the
+    number of choices asked for.
+    """
 
     body_bytes: int
     input_tokens: int
     max_output_tokens: int | None = None
+    choices: int = 1
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,18 +16,23 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     Providers report these nested in different ways; metering takes them apart.
     ``output_tokens`` are visible, ``reasoning_tokens`` are not, or are shown apart.
+    ``cache_write_tokens`` went to a cache that lives minutes, ``cache_write_1h_tokens`` to one that lives an
+    hour: operators price them apart.
     """
 
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
     @property
     def total_input_tokens(self) -> int:
         """All tokens read, cached or not."""
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
+        return (
+            self.input_tokens + self.cache_read_tokens + self.cache_write_tokens + self.cache_write_1h_tokens
+        )
 
     @property
     def total_output_tokens(self) -> int:

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import os
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from allod.admission.admit import AUTO
-from allod.domain.errors import Invalid, Unavailable
+from allod.domain.errors import Invalid
 from allod.gateway.cli import DONE, FAILED, REFUSED, UNAVAILABLE, USAGE, out, say
-from allod.gateway.cli.options import app_named, config_option, json_option, now_ms, request_options
+from allod.gateway.cli.options import app_named, config_option, json_option, request_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from allod.gateway.compose import Setting
+    from allod.gateway.cli.client import Answered
 
-KEY_LIFE_MS = 300_000
-KEY_VISIBLE_S = 3.0
-ANSWER_LIMIT_S = 600
 _EXIT = {400: USAGE, 401: FAILED, 403: REFUSED, 404: USAGE, 413: USAGE, 429: REFUSED}
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """What came back: status, headers in lower case, and the JSON body."""
-
-    status: int
-    headers: dict[str, str]
-    body: dict[str, Any]
 
 
 @click.command("ask")
@@ -81,8 +66,15 @@ def command(
     }
     if max_tokens is not None:
         body["max_completion_tokens"] = max_tokens
-    with _key(setting, app.id) as key:
-        answered = _post(setting, key, body, {k: v for k, v in labels.items() if v})
+    from allod.gateway.cli.client import Client  # noqa: PLC0415
+
+    with Client(setting, app.id) as client:
+        answered = client.ask(
+            "POST",
+            "/v1/chat/completions",
+            json.dumps(body).encode(),
+            {k: v for k, v in labels.items() if v},
+        )
     if as_json:
         out(_as_json(answered))
     else:
@@ -90,86 +82,8 @@ def command(
     sys.exit(DONE if answered.status == 200 else _EXIT.get(answered.status, UNAVAILABLE))  # noqa: PLR2004
 
 
-class _key:  # noqa: N801 (reads as a statement)
-    """A key for one command: ``ALLOD_KEY``, or one that is revoked at the end."""
-
-    def __init__(self, setting: Setting, app: str) -> None:
-        self._setting, self._app = setting, app
-        self._made: str | None = None
-
-    def __enter__(self) -> str:
-        given = os.environ.get("ALLOD_KEY")
-        if given:
-            return given
-        from allod.store.keys import create_key  # noqa: PLC0415
-
-        with _database(self._setting) as database:
-            now = now_ms()
-            self._made = create_key(database, self._app, at_ms=now, expires_at_ms=now + KEY_LIFE_MS)
-        return self._made
-
-    def __exit__(self, *_: object) -> None:
-        if self._made is None:
-            return
-        from allod.store.keys import digest_of, revoke_keys  # noqa: PLC0415
-
-        with _database(self._setting) as database:
-            revoke_keys(database, at_ms=now_ms(), digest=digest_of(self._made))
-
-
-def _database(setting: Setting) -> Any:
-    import contextlib  # noqa: PLC0415
-
-    from allod.store.database import Database  # noqa: PLC0415
-
-    return contextlib.closing(Database.lite_file(setting.home.database))
-
-
-def _post(setting: Setting, key: str, body: dict[str, Any], labels: dict[str, str]) -> Answered:
-    """Ask; a key made this instant may take a second to be known.
-
-    Raises:
-        Unavailable: nobody listens, or what listens is no gateway.
-
-    """
-    until = time.monotonic() + KEY_VISIBLE_S
-    while True:
-        answered = _once(setting, key, body, labels)
-        if answered.status != 401 or "ALLOD_KEY" in os.environ or time.monotonic() > until:  # noqa: PLR2004
-            return answered
-        time.sleep(0.1)
-
-
-def _once(setting: Setting, key: str, body: dict[str, Any], labels: dict[str, str]) -> Answered:
-    server = setting.config.server
-    host = "127.0.0.1" if server.host in {"0.0.0.0", "::"} else server.host  # noqa: S104 (compared, not bound)
-    link = http.client.HTTPConnection(host, server.port, timeout=ANSWER_LIMIT_S)
-    headers = {"authorization": f"Bearer {key}", "content-type": "application/json", **labels}
-    try:
-        link.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-        response = link.getresponse()
-        raw = response.read()
-        return Answered(response.status, {k.lower(): v for k, v in response.getheaders()}, json.loads(raw))
-    except ConnectionRefusedError as error:
-        raise Unavailable(
-            f"no gateway listens on {host}:{server.port}",
-            "the connection was refused",
-            "start it: `allod up`",
-            kind="down",
-        ) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unavailable(
-            f"what listens on {host}:{server.port} did not answer as a gateway",
-            f"{type(error).__name__}: {error}",
-            "see which program has the port",
-            kind="failed",
-        ) from error
-    finally:
-        link.close()
-
-
 def _as_json(answered: Answered) -> dict[str, Any]:
-    headers, body = answered.headers, answered.body
+    headers, body = answered.headers, answered.json()
     if answered.status != 200:  # noqa: PLR2004
         return {
             "status": answered.status,
@@ -199,14 +113,14 @@ def _text(body: dict[str, Any]) -> str:
 def _print(answered: Answered) -> None:
     headers = answered.headers
     if answered.status == 200:  # noqa: PLR2004
-        say(_text(answered.body))
+        say(_text(answered.json()))
         say()
         marks = " (simulated)" if headers.get("allod-simulated") == "true" else ""
         say(f"  from     {headers.get('allod-deployment')} in {headers.get('allod-jurisdiction')}{marks}")
         say(f"  cost     {headers.get('allod-cost')} USD")
     else:
-        error = answered.body.get("error", {})
-        say(str(error.get("message", answered.body)))
+        error = answered.json().get("error", {})
+        say(str(error.get("message", "no reason was given")))
         for line in _why(error.get("allod") or {}):
             say(line)
         say()

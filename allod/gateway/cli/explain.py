@@ -132,9 +132,9 @@ def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, re
         if one.eligible:
             quality = "unknown" if one.quality is None else plain(one.quality)
             cost = "unknown" if one.cost_usd is None else plain(one.cost_usd)
-            score = "unknown" if one.sovereignty is None else plain(one.sovereignty)
+            score = "unknown" if one.sovereignty is None else f"{plain(one.sovereignty)} of 4"
             say(f"  {one.deployment}: eligible")
-            say(f"    quality {quality}   expected cost {cost} USD   sovereignty {score} of 4")
+            say(f"    quality {quality}   expected cost {cost} USD   sovereignty {score}")
             continue
         say(f"  {one.deployment}: excluded by {len(one.rules)} rule{'s' if len(one.rules) != 1 else ''}")
         for rule in one.rules:

@@ -17,6 +17,7 @@ from allod.gateway.surfaces.chat_request import (
     VOCABULARY,
     ChatRequest,
     Extensions,
+    NamedChoice,
 )
 from allod.gateway.surfaces.chat_stream import ChatStream
 from allod.gateway.surfaces.contract import Parsed, core_of
@@ -173,11 +174,12 @@ def _choice(choice: dict[str, Any], finish: Finish | None) -> dict[str, Any]:
 
 def _complain(error: msgspec.ValidationError, body: dict[str, Any]) -> Rejected:
     complaint = complaints.read(error)
-    foreign = FOREIGN_KINDS.get(complaint.general_path, frozenset())
-    value = complaints.value_at(body, complaint.path)
-    if complaint.kind == "value" and isinstance(value, str) and value in foreign:
-        what = f"'{value}' at '{complaint.openai_path}' is not supported here."
-        return Rejected(what, kind="not_supported", param=complaint.openai_path)
+    foreign = complaints.foreign_kind(complaint, body, FOREIGN_KINDS)
+    if foreign is not None:
+        where = complaints.render_path(foreign[0])
+        return Rejected(
+            f"'{foreign[1]}' at '{where}' is not supported here.", kind="not_supported", param=where
+        )
     _demand_known(body)
     return complaints.openai(complaint, VOCABULARY)
 
@@ -210,8 +212,15 @@ def _demand_sense(typed: ChatRequest, stream: bool) -> None:
         raise Rejected(
             "'audio' at 'modalities' is not supported here.", kind="not_supported", param="modalities"
         )
-    if typed.tool_choice is not None and typed.tool_choice != "none" and not typed.tools:
-        raise _only_with("tool_choice", "tools")
+    choice = typed.tool_choice
+    if choice is not None and choice != "none":
+        if not typed.tools:
+            raise _only_with("tool_choice", "tools")
+        if isinstance(choice, NamedChoice) and all(
+            t.function.name != choice.function.name for t in typed.tools
+        ):
+            what = f"Tool choice '{choice.function.name[:64]}' not found in 'tools' parameter."
+            raise Rejected(what, param="tool_choice", code="invalid_value")
 
 
 def _only_with(param: str, other: str) -> Rejected:

@@ -117,12 +117,24 @@ VOCABULARY: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class _Strict(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An object whose every member is known."""
+    """An object whose every member is known.
+
+    Kinds that stand among others are told apart by a tag; msgspec demands a tag only there, so a kind that
+    stands alone spells its ``type`` as a member.
+    """
 
 
 class TextPart(_Strict, tag_field="type", tag="text"):
     """Text; ``cache_control`` is what some operators read as a caching hint."""
 
+    text: str
+    cache_control: Any = None
+
+
+class LoneTextPart(_Strict):
+    """Text where nothing else may stand."""
+
+    type: Literal["text"]
     text: str
     cache_control: Any = None
 
@@ -154,16 +166,17 @@ class CalledFunction(_Strict):
     arguments: str
 
 
-class ToolCall(_Strict, tag_field="type", tag="function"):
+class ToolCall(_Strict):
     """An earlier tool call, sent back; ``index`` is what careless stream readers keep."""
 
     id: Annotated[str, Meta(min_length=1)]
+    type: Literal["function"]
     function: CalledFunction
     index: int | None = None
     extra_content: Any = None
 
 
-Texts = Annotated[list[TextPart], Meta(min_length=1)]
+Texts = Annotated[list[LoneTextPart], Meta(min_length=1)]
 
 
 class SystemMessage(_Strict, tag_field="role", tag="system"):
@@ -224,9 +237,10 @@ class Function(_Strict):
     strict: bool | None = None
 
 
-class Tool(_Strict, tag_field="type", tag="function"):
+class Tool(_Strict):
     """A function tool."""
 
+    type: Literal["function"]
     function: Function
     cache_control: Any = None
 
@@ -268,8 +282,8 @@ class JsonSchema(_Strict):
     """A named JSON Schema."""
 
     name: Name
+    schema: dict[str, Any]
     description: str | None = None
-    schema: dict[str, Any] | None = None
     strict: bool | None = None
 
 
@@ -291,7 +305,7 @@ class Prediction(_Strict):
     """Text much of the answer will repeat: a hint for speed."""
 
     type: Literal["content"]
-    content: str | list[TextPart]
+    content: str | list[LoneTextPart]
 
 
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

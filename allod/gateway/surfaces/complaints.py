@@ -52,11 +52,6 @@ class Complaint(msgspec.Struct, frozen=True, kw_only=True):
         """The path as ``messages.0.role``."""
         return ".".join(str(step) for step in self.path)
 
-    @property
-    def general_path(self) -> str:
-        """The path without indexes, ``messages[].role``: the key of a vocabulary."""
-        return render_path(tuple("[]" if isinstance(step, int) else step for step in self.path))
-
 
 def render_path(path: Path) -> str:
     """Write a path as OpenAI does."""
@@ -118,7 +113,7 @@ def openai(complaint: Complaint, vocabulary: Vocabulary) -> Rejected:  # noqa: P
             )
             return Rejected(what, param=param, code="invalid_value")
         case "value":
-            allowed = vocabulary.get(complaint.general_path)
+            allowed = vocabulary.get(general(complaint.path))
             hint = f" Supported values are: {_listed(allowed)}." if allowed else ""
             return Rejected(f"Invalid value: {_shown(told[0])}.{hint}", param=param, code="invalid_value")
         case _:
@@ -144,7 +139,7 @@ def anthropic(complaint: Complaint, vocabulary: Vocabulary) -> Rejected:
         case "pattern":
             said = f"String should match pattern {told[0]}"
         case "value":
-            allowed = vocabulary.get(complaint.general_path)
+            allowed = vocabulary.get(general(complaint.path))
             said = (
                 f"Input should be {_either(allowed)}" if allowed else f"Input should not be {_shown(told[0])}"
             )
@@ -164,6 +159,27 @@ def value_at(body: object, path: Path) -> Any:
         else:
             return None
     return body
+
+
+def foreign_kind(
+    complaint: Complaint, body: object, foreign: Mapping[str, frozenset[str]]
+) -> tuple[Path, str] | None:
+    """Find the kind an API knows and we do not that is behind a complaint: at its path or above it.
+
+    ``foreign`` holds such kinds by general path (``tools[].type``). Returns the kind's path and the kind.
+    """
+    for length in range(len(complaint.path) + 1):
+        for step in ("type", "role"):
+            path = (*complaint.path[:length], step)
+            value = value_at(body, path)
+            if isinstance(value, str) and value in foreign.get(general(path), frozenset()):
+                return path, value
+    return None
+
+
+def general(path: Path) -> str:
+    """Return a path without its indexes, ``messages[].role``: the key of a vocabulary."""
+    return render_path(tuple("[]" if isinstance(step, int) else step for step in path))
 
 
 def _path(where: str) -> Path:

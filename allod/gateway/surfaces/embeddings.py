@@ -23,6 +23,7 @@ from allod.gateway.surfaces.decode import json_object
 Text = Annotated[str, Meta(min_length=1)]
 Token = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 MAX_INPUTS: Final = 2048
+MAX_DIMENSIONS: Final = 16_384
 _FLOAT_BYTES: Final = 4
 
 
@@ -32,7 +33,7 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True
     model: ModelName
     input: Text | Annotated[list[Any], Meta(min_length=1, max_length=MAX_INPUTS)]
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
     user: str | None = None
     metadata: Metadata | None = None
 

@@ -157,12 +157,18 @@ def _complain(complaint: complaints.Complaint, body: dict[str, Any]) -> Rejected
         kind = complaints.value_at(body, (*complaint.path[:2], "type"))
         if isinstance(kind, str) and kind != "custom":
             return _foreign((*complaint.path[:2], "type"), kind)
-    value = complaints.value_at(body, complaint.path)
-    if isinstance(value, str) and value in wire.FOREIGN_KINDS.get(complaint.general_path, frozenset()):
-        return _foreign(complaint.path, value)
-    if complaint.path == ("speed",) and value == "fast":
-        return _foreign(complaint.path, value)
+    foreign = complaints.foreign_kind(complaint, body, wire.FOREIGN_KINDS)
+    if foreign is not None and not _is_image_source(foreign, body):
+        return _foreign(*foreign)
+    if complaint.path == ("speed",) and body["speed"] == "fast":
+        return _foreign(complaint.path, "fast")
     return complaints.anthropic(complaint, wire.VOCABULARY)
+
+
+def _is_image_source(foreign: tuple[complaints.Path, str], body: dict[str, Any]) -> bool:
+    """Tell whether a source kind that documents may not have stands in an image, which may have it."""
+    path, kind = foreign
+    return kind in ("base64", "url") and complaints.value_at(body, (*path[:-2], "type")) == "image"
 
 
 def _foreign(path: complaints.Path, kind: str) -> Rejected:

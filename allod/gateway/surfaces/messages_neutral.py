@@ -26,7 +26,7 @@ def neutral(typed: wire.CountRequest) -> dict[str, Any]:
     if typed.tools:
         body["tools"] = [_tool(tool) for tool in typed.tools]
     if typed.tool_choice is not None:
-        body.update(_choice(typed.tool_choice, bool(typed.tools)))
+        body.update(_choice(typed.tool_choice, {tool.name for tool in typed.tools or ()}))
     effort = effort_of(typed)
     if effort is not None:
         body["reasoning_effort"] = effort
@@ -188,7 +188,7 @@ def _part(block: wire.TextBlock | wire.ImageBlock | wire.DocumentBlock | wire.Se
     raise TypeError(block)
 
 
-def _joined(content: str | Iterable[wire.TextBlock]) -> str:
+def _joined(content: str | Iterable[wire.LoneText]) -> str:
     return content if isinstance(content, str) else "\n\n".join(block.text for block in content)
 
 
@@ -210,7 +210,7 @@ def _tool(tool: wire.Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-def _choice(choice: wire.Auto | wire.AnyTool | wire.Named | wire.NoTool, offered: bool) -> dict[str, Any]:
+def _choice(choice: wire.Auto | wire.AnyTool | wire.Named | wire.NoTool, offered: set[str]) -> dict[str, Any]:
     if isinstance(choice, wire.NoTool):
         return {"tool_choice": "none"} if offered else {}
     if not offered:
@@ -222,6 +222,9 @@ def _choice(choice: wire.Auto | wire.AnyTool | wire.Named | wire.NoTool, offered
         case wire.AnyTool():
             said = {"tool_choice": "required"}
         case wire.Named(name=name):
+            if name not in offered:
+                what = f"tool_choice.name: Tool '{name[:128]}' not found in provided tools"
+                raise Rejected(what, param="tool_choice.name")
             said = {"tool_choice": {"type": "function", "function": {"name": name}}}
     if choice.disable_parallel_tool_use is not None:
         said["parallel_tool_calls"] = not choice.disable_parallel_tool_use

@@ -87,6 +87,15 @@ class TextBlock(_Strict, tag_field="type", tag="text"):
     citations: list[dict[str, Any]] | None = None
 
 
+class LoneText(_Strict):
+    """Text where nothing else may stand; msgspec demands a tag only among several kinds."""
+
+    type: Literal["text"]
+    text: Text
+    cache_control: CacheControl | None = None
+    citations: list[dict[str, Any]] | None = None
+
+
 class Base64Image(_Strict, tag_field="type", tag="base64"):
     """An image in the request."""
 
@@ -117,7 +126,7 @@ class PlainText(_Strict, tag_field="type", tag="text"):
 class TextContent(_Strict, tag_field="type", tag="content"):
     """A document in blocks of text."""
 
-    content: str | list[TextBlock]
+    content: str | list[LoneText]
 
 
 class DocumentBlock(_Strict, tag_field="type", tag="document"):
@@ -135,7 +144,7 @@ class SearchResult(_Strict, tag_field="type", tag="search_result"):
 
     source: str
     title: str
-    content: list[TextBlock]
+    content: list[LoneText]
     citations: dict[str, Any] | None = None
     cache_control: CacheControl | None = None
 
@@ -275,7 +284,7 @@ class CountRequest(msgspec.Struct, kw_only=True):
 
     model: ModelName
     messages: Annotated[list[Message], Meta(min_length=1, max_length=100_000)]
-    system: str | list[TextBlock] | None = None
+    system: str | list[LoneText] | None = None
     tools: list[Tool] | None = None
     tool_choice: Auto | AnyTool | Named | NoTool | None = None
     thinking: Enabled | Adaptive | BetweenTools | Disabled | None = None

@@ -103,7 +103,7 @@ def _paths() -> dict[str, Any]:
 def _post(request: str, answer: str, error: str, *, streams: bool = False) -> dict[str, Any]:
     content = _content({"$ref": f"#/components/schemas/{answer}"})
     if streams:
-        content[_EVENTS] = {"schema": {"type": "string"}}
+        content[_EVENTS] = {}
     receipt = {"Allod-Receipt": {"schema": {"type": "string"}, "description": "the id of the receipt"}}
     return {
         "post": {

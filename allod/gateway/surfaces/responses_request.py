@@ -152,9 +152,10 @@ class ReasoningItem(_Strict):
     status: Status | None = None
 
 
-class FunctionTool(_Strict, tag_field="type", tag="function"):
+class FunctionTool(_Strict):
     """A function the model may call."""
 
+    type: Literal["function"]
     name: Name
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -169,11 +170,18 @@ class NamedChoice(_Strict, tag_field="type", tag="function"):
     name: Annotated[str, Meta(min_length=1)]
 
 
+class AllowedTool(_Strict):
+    """One of the tools that may be called."""
+
+    type: Literal["function"]
+    name: Annotated[str, Meta(min_length=1)]
+
+
 class AllowedChoice(_Strict, tag_field="type", tag="allowed_tools"):
     """Only these of the tools may be called."""
 
     mode: Literal["none", "auto", "required"]
-    tools: list[NamedChoice]
+    tools: list[AllowedTool]
 
 
 class TextFormat(_Strict, tag_field="type", tag="text"):

@@ -1,0 +1,156 @@
+"""Admission: from a caller, its labels and its model field to what the rest of the line decides with."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from allod.domain.classes import BASE_CLASSES, expand
+from allod.domain.errors import Invalid
+from allod.domain.fleet import EFFORTS
+from allod.domain.request import Admitted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+
+    from allod.domain.fleet import App, Effort, Fleet, Task
+    from allod.domain.request import Labels, Sizes, Surface
+
+AUTO: Final = "auto"
+MAX_MODEL_CHARS: Final = 256
+T = TypeVar("T", int, "Decimal")
+
+
+def admit(
+    *,
+    fleet: Fleet,
+    app: App,
+    surface: Surface,
+    model: object,
+    labels: Labels,
+    needs: tuple[str, ...],
+    sizes: Sizes,
+    stream: bool,
+    receipt: str,
+    received_at_ms: int,
+    asked_effort: Effort | None = None,
+) -> Admitted:
+    """Join caller, task and app into one admitted request.
+
+    Classes only add up, the higher floor and the lower limits win, and effort is capped by the app. ``model``
+    is the model field as received; ``asked_effort`` is the depth the request's own body asks for, if any:
+    the label comes before it, and it before the task's.
+
+    Raises:
+        Invalid: kind ``model`` for a model nobody knows, ``conflict`` for two different tasks,
+            ``not_supported`` for a tier, ``invalid`` for an unknown class, task or purpose.
+
+    """
+    if labels.tier is not None:
+        raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
+    name, named_task, pinned = _resolve(fleet, model)
+    task = _task(fleet, labels.task, named_task)
+    _check_purpose(app, labels.purpose)
+    floor = task.min_quality if task else None
+    return Admitted(
+        receipt=receipt,
+        received_at_ms=received_at_ms,
+        app=app.id,
+        surface=surface,
+        classes=_classes(fleet, app, task, labels),
+        purpose=labels.purpose,
+        task=task.name if task else None,
+        model=name,
+        pinned=pinned,
+        needs=tuple(sorted(set(needs))),
+        sizes=sizes,
+        min_quality=_stricter(max, floor, labels.min_quality),
+        max_cost_usd=_stricter(min, task.max_cost_usd if task else None, labels.max_cost_usd),
+        deadline_ms=_stricter(min, task.deadline_ms if task else None, labels.deadline_ms),
+        effort=_effort(app, labels.effort or asked_effort or (task.effort if task else None)),
+        tier=None,
+        stream=stream,
+    )
+
+
+def _resolve(fleet: Fleet, model: object) -> tuple[str, str | None, tuple[str, ...]]:
+    """Read the model field as (name, task it names, deployments it pins)."""
+    if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_CHARS:
+        raise Invalid(
+            "no model is named",
+            f"got {type(model).__name__}, expected a name of up to {MAX_MODEL_CHARS} characters",
+            "say auto, a task, a model or a deployment",
+            param="model",
+        )
+    if model == AUTO:
+        return model, None, ()
+    if model in fleet.tasks:
+        return model, model, ()
+    pinned = tuple(d.id for d in fleet.deployments.values() if model in {d.model, d.id})
+    if pinned:
+        return model, None, pinned
+    known = {AUTO, *fleet.tasks, *fleet.deployments, *(d.model for d in fleet.deployments.values())}
+    near = get_close_matches(model, sorted(known), n=1, cutoff=0.5)
+    raise Invalid(
+        f"there is no model {model[:64]!r}",
+        "it is not auto, a task, a model name or a deployment id",
+        f"did you mean {near[0]}?" if near else "list them with GET /v1/models",
+        kind="model",
+        param="model",
+    )
+
+
+def _task(fleet: Fleet, label: str | None, named: str | None) -> Task | None:
+    if label is not None and named is not None and label != named:
+        raise Invalid(
+            "two different tasks are named",
+            f"allod-task says {label}, model says {named}",
+            "say it once",
+            kind="conflict",
+            param="allod-task",
+        )
+    name = named or label
+    if name is None:
+        return None
+    task = fleet.tasks.get(name)
+    if task is None:
+        near = get_close_matches(name, sorted(fleet.tasks), n=1, cutoff=0.5)
+        raise Invalid(
+            f"there is no task {name[:64]!r}",
+            "an unknown task is refused, not ignored",
+            f"did you mean {near[0]}?" if near else "name one of the configuration's tasks",
+            param="allod-task",
+        )
+    return task
+
+
+def _check_purpose(app: App, purpose: str | None) -> None:
+    if purpose is not None and app.purposes and purpose not in app.purposes:
+        raise Invalid(
+            f"the purpose {purpose[:64]!r} is not one of app {app.id}",
+            f"it may say {', '.join(app.purposes)}",
+            "state one of these, or add it to the app",
+            param="allod-purpose",
+        )
+
+
+def _classes(fleet: Fleet, app: App, task: Task | None, labels: Labels) -> tuple[str, ...]:
+    """Join the classes of app, task and labels, and expand them; an app without any has the tenant's."""
+    unknown = set(labels.classes) - BASE_CLASSES
+    if unknown:
+        raise Invalid(f"{min(unknown)[:64]!r} is not a data class", param="allod-data-class")
+    own = app.classes or fleet.tenant.default_classes
+    return expand((*own, *(task.classes if task else ()), *labels.classes))
+
+
+def _stricter(pick: Callable[[T, T], T], ours: T | None, theirs: T | None) -> T | None:
+    if ours is None or theirs is None:
+        return theirs if ours is None else ours
+    return pick(ours, theirs)
+
+
+def _effort(app: App, wanted: Effort | None) -> Effort | None:
+    if wanted is None or app.effort is None:
+        return wanted
+    return EFFORTS[min(EFFORTS.index(wanted), EFFORTS.index(app.effort))]

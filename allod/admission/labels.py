@@ -1,0 +1,204 @@
+"""What a caller says about a request: ``Allod-*`` headers and the same keys in the request's ``metadata``.
+
+Lists are joined, the stricter number wins, and two different single values are a conflict. A label can only
+tighten: nothing here removes a class, lowers a floor or raises a limit. Names and values nobody knows are
+refused, never ignored: an ignored label is a protection the caller believes in and does not have.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, Final
+
+from allod.domain.classes import BASE_CLASSES
+from allod.domain.errors import Invalid
+from allod.domain.fleet import EFFORTS
+from allod.domain.request import Labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from allod.domain.fleet import Effort
+
+NAMES: Final[tuple[str, ...]] = (
+    "allod-data-class",
+    "allod-purpose",
+    "allod-task",
+    "allod-min-quality",
+    "allod-max-cost",
+    "allod-deadline-ms",
+    "allod-tier",
+    "allod-effort",
+)
+NOT_SUPPORTED: Final[frozenset[str]] = frozenset({"allod-tier"})
+"""Known, but not enforced in this version: refused, so that nobody relies on it."""
+
+MAX_VALUE_CHARS: Final = 1024
+MAX_DEADLINE_MS: Final = 86_400_000
+_PREFIXES: Final = ("allod-", "allod_")
+_PREFIX_BYTES: Final = tuple(prefix.encode() for prefix in _PREFIXES)
+_NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
+_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+
+
+def labels_from(headers: Iterable[tuple[bytes, bytes]], metadata: Mapping[str, Any] | None) -> Labels:
+    """Join what headers and metadata say.
+
+    Raises:
+        Invalid: an unknown name or value, two different single values (kind ``conflict``), or a label that is
+            known but not enforced (kind ``not_supported``).
+
+    """
+    said: dict[str, list[str]] = {}
+    for raw, value in headers:
+        name = raw.lower()
+        if name.startswith(_PREFIX_BYTES):
+            known = _known(name.decode("latin-1"))
+            _add(said, known, [_decoded(known, value)])
+    for key, value in (metadata or {}).items():
+        name_text = key.lower() if isinstance(key, str) else ""
+        if name_text.startswith(_PREFIXES):
+            known = _known(name_text)
+            _add(said, known, _texts(known, value))
+    if not said:
+        return _NOTHING
+    return Labels(
+        classes=_classes(said.get("allod-data-class", [])),
+        purpose=_single(said, "allod-purpose"),
+        task=_single(said, "allod-task"),
+        min_quality=max(_numbers(said, "allod-min-quality", Decimal(1)), default=None),
+        max_cost_usd=min(_numbers(said, "allod-max-cost", None), default=None),
+        deadline_ms=_deadline(said),
+        effort=_effort(said),
+    )
+
+
+def strip_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the metadata without labels, other keys untouched; None where nothing is left to send."""
+    if not metadata:
+        return None
+    left = {key: value for key, value in metadata.items() if not key.lower().startswith(_PREFIXES)}
+    return left or None
+
+
+_NOTHING: Final = Labels()
+
+
+def _known(name: str) -> str:
+    """Return the name of a label that is enforced."""
+    if name in NOT_SUPPORTED:
+        raise Invalid(
+            f"{name} is not supported yet",
+            "this version does not enforce it, and a label that is not enforced is refused",
+            "leave it out",
+            kind="not_supported",
+            param=name,
+        )
+    if name not in NAMES:
+        near = get_close_matches(name.replace("_", "-"), NAMES, n=1, cutoff=0.0)
+        raise Invalid(
+            f"{name[:64]} is not a label",
+            "an unknown Allod-* name is refused, not ignored",
+            f"did you mean {near[0]}?",
+            param=name[:64],
+        )
+    return name
+
+
+def _add(said: dict[str, list[str]], name: str, values: list[str]) -> None:
+    for value in values:
+        if not value or len(value) > MAX_VALUE_CHARS:
+            raise _bad(name, value, f"1 to {MAX_VALUE_CHARS} characters")
+    said.setdefault(name, []).extend(values)
+
+
+def _decoded(name: str, value: bytes) -> str:
+    try:
+        return value.decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise _bad(name, "", "plain ASCII") from None
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    """Metadata values are strings; numbers, and lists of strings for the classes, are taken as well."""
+    if isinstance(value, str):
+        return [value.strip()]
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return [str(value)]
+    if name == "allod-data-class" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return [v.strip() for v in value] or [""]
+    raise _bad(name, type(value).__name__, "a string")
+
+
+def _classes(values: list[str]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for value in values:
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        if not names:
+            raise _bad("allod-data-class", value, "at least one class")
+        for name in names:
+            if name not in BASE_CLASSES:
+                near = get_close_matches(name.lower(), sorted(BASE_CLASSES), n=1, cutoff=0.5)
+                raise Invalid(
+                    f"{name[:64]!r} is not a data class",
+                    "an unknown class is refused, not ignored",
+                    f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(BASE_CLASSES))}",
+                    param="allod-data-class",
+                )
+            found.add(name)
+    return tuple(sorted(found))
+
+
+def _single(said: dict[str, list[str]], name: str) -> str | None:
+    values = said.get(name)
+    if not values:
+        return None
+    if len(set(values)) > 1:
+        raise Invalid(
+            f"{name} is given as two different values",
+            "header and metadata, or two headers, disagree",
+            "say it once",
+            kind="conflict",
+            param=name,
+        )
+    if _WORD.fullmatch(values[0]) is None:
+        raise _bad(name, values[0], "a name of letters, digits and ._:-")
+    return values[0]
+
+
+def _numbers(said: dict[str, list[str]], name: str, most: Decimal | None) -> list[Decimal]:
+    out: list[Decimal] = []
+    for value in said.get(name, []):
+        if _NUMBER.fullmatch(value) is None or (most is not None and Decimal(value) > most):
+            raise _bad(name, value, "a plain decimal number" + ("" if most is None else f" from 0 to {most}"))
+        out.append(Decimal(value))
+    return out
+
+
+def _deadline(said: dict[str, list[str]]) -> int | None:
+    found = _numbers(said, "allod-deadline-ms", None)
+    for value in found:
+        if value != value.to_integral_value() or not 1 <= value <= MAX_DEADLINE_MS:
+            raise _bad("allod-deadline-ms", str(value), f"whole milliseconds from 1 to {MAX_DEADLINE_MS}")
+    return int(min(found)) if found else None
+
+
+def _effort(said: dict[str, list[str]]) -> Effort | None:
+    value = _single(said, "allod-effort")
+    for effort in EFFORTS:
+        if effort == value:
+            return effort
+    if value is None:
+        return None
+    raise _bad("allod-effort", value, f"one of {', '.join(EFFORTS)}")
+
+
+def _bad(name: str, got: str, expected: str) -> Invalid:
+    return Invalid(
+        f"the value of {name} cannot be read",
+        f"got {got[:64]!r}, expected {expected}",
+        "correct it",
+        param=name,
+    )

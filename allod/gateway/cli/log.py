@@ -1,0 +1,73 @@
+"""``allod log``: the transparency log of this home."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from allod.gateway.cli import INTEGRITY, out, say
+from allod.gateway.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@click.group("log")
+def command() -> None:
+    """Verify the append-only log at rest, show its checkpoint and key."""
+
+
+@command.command("verify")
+@json_option
+def verify(as_json: bool) -> None:
+    """Recompute the whole log of the home at rest. Exit code 3 when anything is not what it must be."""
+    from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
+    from allod.store.home import load_home  # noqa: PLC0415
+    from allod.store.verify import verify_home  # noqa: PLC0415
+
+    home = load_home(compose.home_root())
+    told, end = _progress(quiet=as_json)
+    try:
+        result = verify_home(home, told)
+    finally:
+        end()
+    if as_json:
+        out({"ok": result.ok, "steps": result.steps})
+    else:
+        for step in result.steps:
+            say(f"{step.n:2}  {'ok  ' if step.ok else 'FAIL'}  {step.name:28} {step.detail}")
+        say("the log verifies" if result.ok else "the log does NOT verify")
+    sys.exit(0 if result.ok else INTEGRITY)
+
+
+def _progress(*, quiet: bool) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    """Return what is told (done, of all) leaves and draws a bar, and what ends it."""
+    if quiet or not sys.stderr.isatty():
+        return (lambda _done, _all: None), (lambda: None)
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    bar = Progress(console=Console(stderr=True), transient=True)
+    task = bar.add_task("reading leaves")
+    bar.start()
+    return (lambda done, of: bar.update(task, completed=done, total=of)), bar.stop
+
+
+@command.command("checkpoint")
+def checkpoint() -> None:
+    """Print the last published checkpoint, a signed note."""
+    from allod.gateway import compose  # noqa: PLC0415
+    from allod.store.home import load_home  # noqa: PLC0415
+
+    say(load_home(compose.home_root()).checkpoint.read_text().rstrip("\n"))
+
+
+@command.command("key")
+def key() -> None:
+    """Print the verifier key, to be handed to whoever verifies receipts."""
+    from allod.gateway import compose  # noqa: PLC0415
+    from allod.store.home import load_home  # noqa: PLC0415
+
+    say(load_home(compose.home_root()).log_vkey.read_text().strip())

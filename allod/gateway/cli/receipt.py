@@ -1,0 +1,230 @@
+"""``allod receipt``: list, get, show and verify receipts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from allod.domain.errors import Invalid, Unavailable
+from allod.domain.money import rfc3339
+from allod.gateway.cli import INTEGRITY, out, say
+from allod.gateway.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from allod.gateway.compose import Setting
+    from allod.store.database import Request
+
+LATEST = "latest"
+OK = 200
+MAX_FILE_BYTES = 1 << 20
+
+
+@click.group("receipt")
+def command() -> None:
+    """Every answer, refusal, abort and failure has a receipt."""
+
+
+def _setting(config_path: Path | None) -> Setting:
+    from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
+
+    return compose.setting(config_path)
+
+
+def _recent(setting: Setting, limit: int, app: str | None = None) -> list[Request]:
+    from allod.gateway.cli.client import database  # noqa: PLC0415
+
+    with database(setting) as tables:
+        return tables.recent(limit, app)
+
+
+@command.command("list")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--app", help="only of this app")
+@config_option
+@json_option
+def listing(limit: int, app: str | None, config_path: Path | None, as_json: bool) -> None:
+    """List the latest receipts, newest first."""
+    rows = _recent(_setting(config_path), limit, app)
+    if as_json:
+        out({"receipts": [_row(row) for row in rows]})
+        return
+    for row in rows:
+        say(f"{row.receipt}  {row.status:8}  {row.app:12}  {rfc3339(row.at_ms)}")
+    if not rows:
+        say("no receipts yet")
+
+
+def _row(row: Request) -> dict[str, Any]:
+    return {"id": row.receipt, "status": row.status, "app": row.app, "time": rfc3339(row.at_ms)}
+
+
+@command.command("get")
+@click.argument("receipt")
+@click.option("--out", "target", type=click.Path(path_type=Path), help="write to a file instead")
+@config_option
+def get(receipt: str, target: Path | None, config_path: Path | None) -> None:
+    """Get the receipt file of an id, or of `latest`, from the running gateway or the home at rest."""
+    setting = _setting(config_path)
+    data = _file(setting, *_owner(setting, receipt))
+    if target is None:
+        sys.stdout.write(data.decode() + "\n")
+    else:
+        target.write_bytes(data)
+
+
+def _owner(setting: Setting, receipt: str) -> tuple[str, str]:
+    """Return (id, app) of a receipt.
+
+    Raises:
+        Invalid: there is none of this id.
+
+    """
+    from allod.gateway.cli.client import database  # noqa: PLC0415
+
+    with database(setting) as tables:
+        found = next(iter(tables.recent(1)), None) if receipt == LATEST else tables.request(receipt)
+    if found is None:
+        raise Invalid(
+            f"there is no receipt {receipt}", "this home has none of this id", "see `allod receipt list`"
+        )
+    return found.receipt, found.app
+
+
+def _file(setting: Setting, receipt: str, app: str) -> bytes:
+    from allod.gateway.cli.client import Client  # noqa: PLC0415
+
+    try:
+        with Client(setting, app) as client:
+            answered = client.ask("GET", f"/v1/receipts/{receipt}")
+        if answered.status == OK:
+            return answered.raw
+    except Unavailable as error:
+        if error.kind != "down":
+            raise
+    return _at_rest(setting, receipt)
+
+
+def _at_rest(setting: Setting, receipt: str) -> bytes:
+    from allod.store.store import Store  # noqa: PLC0415
+
+    store = Store.open(setting.home)
+    try:
+        store.flush()
+        file = store.receipt_file(receipt)
+    finally:
+        store.close()
+    if file is None or file == "pending":
+        raise Unavailable(
+            f"receipt {receipt} is not in the log", f"got {file}", "see `allod log verify`", kind="failed"
+        )
+    return file
+
+
+@command.command("show")
+@click.argument("receipt")
+@config_option
+@json_option
+def show(receipt: str, config_path: Path | None, as_json: bool) -> None:
+    """Show what a receipt says, and what its attempts cost."""
+    from allod.gateway.cli.client import database  # noqa: PLC0415
+    from allod.receipts.file import read_file  # noqa: PLC0415
+
+    setting = _setting(config_path)
+    name, app = _owner(setting, receipt)
+    file = read_file(_file(setting, name, app))
+    terminal = msgspec.json.decode(file.terminal.leaf) if file.terminal else None
+    with database(setting) as tables:
+        rows = tables.rows(receipt=name)
+    if as_json:
+        intent = msgspec.json.decode(file.intent.leaf)
+        out(
+            {
+                "id": name,
+                "status": file.status,
+                "app": app,
+                "intent": intent,
+                "terminal": terminal,
+                "ledger": rows,
+            }
+        )
+        return
+    for key, value in (terminal or {}).items():
+        say(f"{key:16} {value if isinstance(value, str) else msgspec.json.encode(value).decode()}")
+    for row in rows:
+        spent = f"{row.cost_usd:f} USD ({row.basis})"
+        say(f"attempt {row.attempt}: {row.deployment} {row.status}, {spent} {row.detail}")
+
+
+@command.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--key", "vkey", help="verifier key of the log (default: the home's)")
+@click.option("--request", "request_file", type=click.Path(path_type=Path), help="the request body as sent")
+@click.option("--response", "response_file", type=click.Path(path_type=Path), help="the answer as delivered")
+@json_option
+def verify(
+    file: Path, vkey: str | None, request_file: Path | None, response_file: Path | None, as_json: bool
+) -> None:
+    """Verify a receipt FILE offline, step by step. Exit code 3 when a step fails."""
+    from allod.gateway import compose  # noqa: PLC0415
+    from allod.receipts.verify import verify as check  # noqa: PLC0415
+
+    home = compose.home_root()
+    key = vkey or _home_key(home)
+    data = _read(file)
+    opened = _openings(home, data, request_file, response_file)
+    result = check(data, key, **opened)
+    if as_json:
+        out({"ok": result.ok, "steps": result.steps})
+    else:
+        for step in result.steps:
+            say(f"{step.n:2}  {'ok  ' if step.ok else 'FAIL'}  {step.name:28} {step.detail}")
+        say("the receipt verifies" if result.ok else "the receipt does NOT verify")
+    sys.exit(0 if result.ok else INTEGRITY)
+
+
+def _read(file: Path) -> bytes:
+    with file.open("rb") as handle:
+        return handle.read(MAX_FILE_BYTES + 2).rstrip(b"\n")
+
+
+def _home_key(home: Path) -> str:
+    from allod.store.home import Home  # noqa: PLC0415
+
+    try:
+        return Home(home).log_vkey.read_text().strip()
+    except OSError as error:
+        raise Invalid(
+            "no key to verify with",
+            f"{home} has no log key",
+            "give the log's verifier key with --key",
+            param="key",
+        ) from error
+
+
+def _openings(home: Path, data: bytes, request: Path | None, response: Path | None) -> dict[str, Any]:
+    """Return what opens the commitments to bodies given as files; their salts are in the home."""
+    if request is None and response is None:
+        return {}
+    from allod.receipts.file import read_file  # noqa: PLC0415
+    from allod.receipts.verify import Opening  # noqa: PLC0415
+    from allod.store.database import Database  # noqa: PLC0415
+    from allod.store.home import load_home  # noqa: PLC0415
+
+    tables = Database.lite_file(load_home(home).database)
+    try:
+        row = tables.request(read_file(data).id)
+    finally:
+        tables.close()
+    out = {}
+    for name, file in (("request", request), ("response", response)):
+        if file is None:
+            continue
+        salt: bytes | None = getattr(row, f"{name}_salt", None)
+        if salt is None:
+            raise Invalid(f"the salt of the {name} is not here", "it was erased, or is in another home")
+        out[name] = Opening(salt=salt, body=file.read_bytes())
+    return out

@@ -1,0 +1,83 @@
+"""The structural proof of I2: a data class or a lost link can take deployments away, never add one.
+
+A rule set is monotone in the classes of a request when every test of them stands positively in the ``when``
+of a forbid; then more classes satisfy more forbids, and forbids only remove. The same holds for the link
+when ``context.link_up`` stands only negated there. The check is on the form and needs no solver.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allod.policy.compiler import Expression
+
+_CLASS_TESTS = frozenset({"contains", "containsAll", "containsAny"})
+
+
+def lint_policy(rule_id: str, policy: Expression) -> tuple[str, ...]:
+    """Return what keeps this EST policy from being monotone, one sentence each; empty when it is."""
+    findings: list[str] = []
+    forbids = policy["effect"] == "forbid"
+    for condition in policy["conditions"]:
+        positive = forbids and condition["kind"] == "when"
+        polarity = (1 if positive else 0) if condition["kind"] == "when" else (-1 if forbids else 0)
+        findings += _walk(rule_id, condition["body"], polarity, classes_here=positive)
+    return tuple(findings)
+
+
+def _walk(rule_id: str, node: Any, polarity: int, *, classes_here: bool) -> list[str]:
+    """Follow ``&&``, ``||`` and ``!``; under anything else a test of classes or link is a finding."""
+    match node:
+        case {"&&": {"left": left, "right": right}} | {"||": {"left": left, "right": right}}:
+            first = _walk(rule_id, left, polarity, classes_here=classes_here)
+            return first + _walk(rule_id, right, polarity, classes_here=classes_here)
+        case {"!": {"arg": arg}}:
+            return _walk(rule_id, arg, -polarity, classes_here=classes_here)
+        case {".": {"left": {"Var": "context"}, "attr": "link_up"}}:
+            wrong = polarity >= 0
+            finding = f"{rule_id}: context.link_up must stand negated in the when of a forbid"
+        case _ if _is_class_test(node):
+            wrong = not (polarity > 0 and classes_here)
+            finding = f"{rule_id}: a class test must stand positively in the when of a forbid"
+        case _:
+            return [
+                f"{rule_id}: context.{name} is used where its effect has no fixed direction"
+                for name in sorted(_mentions(node))
+            ]
+    return [finding] if wrong else []
+
+
+def _is_class_test(node: Any) -> bool:
+    """Tell whether this is ``context.classes.contains...(x)`` or ``x.containsAny(context.classes)``."""
+    if not isinstance(node, dict) or len(node) != 1:
+        return False
+    ((name, arg),) = node.items()
+    if name not in _CLASS_TESTS:
+        return False
+    left, right = arg["left"], arg["right"]
+    if _is_classes(left):
+        return not _mentions(right)
+    return name == "containsAny" and _is_classes(right) and not _mentions(left)
+
+
+def _is_classes(node: Any) -> bool:
+    return bool(node == {".": {"left": {"Var": "context"}, "attr": "classes"}})
+
+
+def _mentions(node: Any) -> set[str]:
+    """Return which of ``classes`` and ``link_up`` occur below; a bare ``context`` may hold both."""
+    match node:
+        case [*items]:
+            return {name for item in items for name in _mentions(item)}
+        case {".": {"left": {"Var": "context"}, "attr": attr}} | {
+            "has": {"left": {"Var": "context"}, "attr": attr}
+        }:
+            return {attr} & {"classes", "link_up"}
+        case {"Var": "context"}:
+            return {"classes", "link_up"}
+        case {"Record": fields}:  # its field names are the author's own words
+            return _mentions(list(fields.values()))
+        case {**parts} if "Value" not in parts:
+            return _mentions(list(parts.values()))
+        case _:
+            return set()

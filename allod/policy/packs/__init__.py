@@ -1,0 +1,1 @@
+"""Packs shipped with Allod: data only, read by the composition root through importlib.resources."""

@@ -1,0 +1,1 @@
+"""The base pack: residency, air gap, provenance, compelled access."""

@@ -1,0 +1,1 @@
+"""Worked cases of the base pack; data only."""

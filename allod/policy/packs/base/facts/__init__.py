@@ -1,0 +1,1 @@
+"""Dated rows the base pack cites; data only."""

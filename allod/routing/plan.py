@@ -1,0 +1,235 @@
+"""The plan: which lawful deployments serve a request, in what order, and why.
+
+Order of judgement: the law (handed in), capability, quality floor, price, cost limit, deadline; every
+reason that fails is listed. What remains is ordered by the objective: ``sovereign`` by score, then expected
+cost per solved task, then latency; ``cheapest`` by cost per solved task, then score; ``best`` by quality,
+then score, then cost. Cost per solved task is expected cost over success probability; an unknown quality
+ranks behind every known one, an unknown score lowest. Ties keep configuration order.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, localcontext
+from typing import TYPE_CHECKING, Any, Final
+
+from allod.domain.decision import Attempt, Candidate, DecidingRule, Exclusion, NearestChange, Plan
+from allod.domain.money import ZERO, plain
+from allod.routing.question import facts_of
+
+if TYPE_CHECKING:
+    from allod.routing.question import DecisionFacts, DeploymentFacts, Question
+
+MAX_ATTEMPTS: Final = 4
+"""Deployments one request may try, each with its own retries."""
+_LOWEST: Final = Decimal(-1)
+_DIGITS: Final = 34
+
+
+def plan(question: Question) -> Plan:
+    """Answer a question: pure and deterministic."""
+    return decide(facts_of(question))
+
+
+def decide(facts: DecisionFacts) -> Plan:
+    """Make the plan from its recorded facts alone (I8)."""
+    judged = [(one, one.law or tuple(_reasons(facts, one))) for one in facts.candidates]
+    able = [one for one, rules in judged if not rules]
+    if not facts.ordered:
+        with localcontext(prec=_DIGITS):
+            able.sort(key=lambda one: _rank(facts, one))
+    up = [one for one in able if not one.resting and one.unready is None]
+    down = tuple(one.deployment for one in able if one.resting or one.unready is not None)
+    attempts = tuple(_attempt(facts, one) for one in up[:MAX_ATTEMPTS])
+    return Plan(
+        attempts=attempts,
+        candidates=tuple(_shown(one, rules) for one, rules in judged),
+        objective=facts.objective,
+        why=_why(facts, judged_out=len(judged) - len(able), up=up, able=able),
+        resting=down,
+        nearest=tuple(_nearest(one, rules) for one, rules in judged if rules and not one.law),
+    )
+
+
+def exclusions(of: Plan) -> tuple[Exclusion, ...]:
+    """Return every candidate of a plan that was left out, with its reasons."""
+    return tuple(
+        Exclusion(deployment=one.deployment, rules=one.rules) for one in of.candidates if not one.eligible
+    )
+
+
+def _reasons(facts: DecisionFacts, one: DeploymentFacts) -> list[DecidingRule]:
+    out = [_lacks(one, need) for need in facts.needs if need != "text" and need not in one.takes]
+    if not one.listed:
+        out.append(_not_listed(facts, one))
+    # Even at 5 bytes to a token this would not fit; closer calls are left to the engine's own count.
+    least = facts.input_tokens * 3 // 5
+    if one.context_tokens is not None and least > one.context_tokens:
+        out.append(_too_long(one, least))
+    if facts.min_quality is not None and (one.quality is None or one.quality < facts.min_quality):
+        out.append(_below_floor(one, facts.min_quality))
+    if one.reserve_usd is None:
+        out.append(_no_price(one))
+    elif facts.max_cost_usd is not None and one.reserve_usd > facts.max_cost_usd:
+        out.append(_too_dear(one, one.reserve_usd, facts.max_cost_usd))
+    if facts.deadline_ms is not None and one.latency_ms is not None and one.latency_ms > facts.deadline_ms:
+        out.append(_too_slow(one, one.latency_ms, facts.deadline_ms))
+    return out
+
+
+def _rank(facts: DecisionFacts, one: DeploymentFacts) -> tuple[Any, ...]:
+    sovereignty = -(_LOWEST if one.sovereignty is None else one.sovereignty)
+    latency = (one.latency_ms is None, one.latency_ms or 0)
+    solved = _cost_per_solved(one)
+    match facts.objective:
+        case "sovereign":
+            return (sovereignty, *solved, *latency)
+        case "cheapest":
+            return (*solved, sovereignty, *latency)
+        case "best":
+            quality = ZERO if one.quality is None else -one.quality
+            return (one.quality is None, quality, sovereignty, *solved, *latency)
+
+
+def _cost_per_solved(one: DeploymentFacts) -> tuple[int, Decimal]:
+    """Order by (how much is known, USD per solved task); free is free however often it must be tried."""
+    expected = ZERO if one.cost_usd is None else one.cost_usd
+    if one.quality is None:
+        return 1, expected
+    if one.quality == 0:
+        return 2, expected
+    return 0, expected / one.quality
+
+
+def _attempt(facts: DecisionFacts, one: DeploymentFacts) -> Attempt:
+    assert one.cost_usd is not None
+    assert one.reserve_usd is not None
+    return Attempt(
+        deployment=one.deployment,
+        quality=one.quality,
+        cost_usd=one.cost_usd,
+        reserve_usd=one.reserve_usd,
+        effort=facts.effort,
+        retries=one.retries,
+    )
+
+
+def _shown(one: DeploymentFacts, rules: tuple[DecidingRule, ...]) -> Candidate:
+    return Candidate(
+        deployment=one.deployment,
+        eligible=not rules,
+        rules=rules,
+        quality=one.quality,
+        cost_usd=one.cost_usd,
+        sovereignty=one.sovereignty,
+        latency_ms=one.latency_ms,
+    )
+
+
+def _nearest(one: DeploymentFacts, rules: tuple[DecidingRule, ...]) -> NearestChange:
+    return NearestChange(deployment=one.deployment, change="; and ".join(rule.remedy for rule in rules))
+
+
+def _why(
+    facts: DecisionFacts, *, judged_out: int, up: list[DeploymentFacts], able: list[DeploymentFacts]
+) -> str:
+    if not facts.candidates:
+        return "no deployment is a candidate"
+    if not able:
+        return f"none of {judged_out} candidates may and can serve it"
+    if not up:
+        reasons = ", ".join(f"{one.deployment}: {one.unready or 'resting after failures'}" for one in able)
+        return f"{len(able)} lawful and able, none up ({reasons})"
+    first = up[0]
+    if facts.ordered:
+        ground = "first up in the task's own order"
+    elif facts.objective == "sovereign":
+        score = "unknown" if first.sovereignty is None else plain(first.sovereignty)
+        ground = f"sovereignty {score}, then cost per solved task"
+    elif facts.objective == "cheapest":
+        ground = f"expected {plain(first.cost_usd or ZERO)} USD, by cost per solved task"
+    else:
+        ground = f"quality {'unknown' if first.quality is None else plain(first.quality)}, then sovereignty"
+    return f"{first.deployment} first of {len(up)} able, objective {facts.objective}: {ground}"
+
+
+def _lacks(one: DeploymentFacts, need: str) -> DecidingRule:
+    return _rule(
+        one,
+        f"capability.{need}",
+        got=", ".join(one.takes) or "nothing",
+        required=need,
+        key="takes",
+        remedy=f'add "{need}" to takes of {one.deployment} if it can, or ask without it',
+    )
+
+
+def _not_listed(facts: DecisionFacts, one: DeploymentFacts) -> DecidingRule:
+    return DecidingRule(
+        id="capability.task",
+        law="",
+        got=f"{one.deployment} is not among the deployments of task {facts.task}",
+        required=f"a deployment of task {facts.task}",
+        source=f"task.{facts.task}.deployments",
+        remedy=f"add {one.deployment} to the deployments of task {facts.task}, or do not pin it",
+    )
+
+
+def _too_long(one: DeploymentFacts, least: int) -> DecidingRule:
+    return _rule(
+        one,
+        "capability.context",
+        got=f"{one.context_tokens} tokens of context",
+        required=f"at least {least} tokens of input, as estimated",
+        key="context_tokens",
+        remedy="shorten the input",
+    )
+
+
+def _below_floor(one: DeploymentFacts, floor: Decimal) -> DecidingRule:
+    return _rule(
+        one,
+        "quality.floor",
+        got="unknown" if one.quality is None else plain(one.quality),
+        required=f"at least {plain(floor)}",
+        key=f"quality.{one.quality_key}",
+        remedy=f"show by evaluation that quality.{one.quality_key} of {one.deployment} is {plain(floor)}, "
+        "or lower the floor",
+    )
+
+
+def _no_price(one: DeploymentFacts) -> DecidingRule:
+    return _rule(
+        one,
+        "price.unknown",
+        got="unknown",
+        required="a known price",
+        key="price",
+        remedy=f'give {one.deployment} a price: rates, a book entry, or "free"',
+    )
+
+
+def _too_dear(one: DeploymentFacts, most: Decimal, limit: Decimal) -> DecidingRule:
+    return _rule(
+        one,
+        "cost.max",
+        got=f"up to {plain(most)} USD",
+        required=f"at most {plain(limit)} USD",
+        key="price",
+        remedy=f"raise the cost limit to {plain(most)} USD, or lower max_tokens",
+    )
+
+
+def _too_slow(one: DeploymentFacts, expected: int, deadline: int) -> DecidingRule:
+    return _rule(
+        one,
+        "deadline",
+        got=f"{expected} ms expected",
+        required=f"at most {deadline} ms",
+        key="latency, as measured",
+        remedy=f"allow {expected} ms",
+    )
+
+
+def _rule(one: DeploymentFacts, rule: str, *, got: str, required: str, key: str, remedy: str) -> DecidingRule:
+    source = f"deployment.{one.deployment}.{key}"
+    return DecidingRule(id=rule, law="", got=got, required=required, source=source, remedy=remedy)

@@ -1,0 +1,266 @@
+"""What a plan is made of: the question the gateway puts, and the numbers a decision reads of it.
+
+``Question`` holds references to the whole fleet and is hashable, to memoise plans by. ``facts_of`` reduces
+it to ``DecisionFacts``: exactly the numbers the decision depends on, small enough to be kept. A plan is a
+function of these facts alone, so that a recorded decision can be made again (I8).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.admission.sizes import bucket
+from allod.domain.decision import DecidingRule, Eligibility
+from allod.domain.fleet import Deployment, Effort, Fleet, Objective
+from allod.domain.usage import Usage
+from allod.metering.rates import Tariff, Tariffs, cost
+from allod.metering.settle import Bounds
+
+if TYPE_CHECKING:
+    from allod.domain.request import Admitted
+
+DEFAULT_OUTPUT_TOKENS: Final = 4096
+"""The output limit in force where neither the caller nor the deployment sets one."""
+EXPECTED_OUTPUT_TOKENS: Final = 512
+"""Assumed length of an answer, until answers are measured: an assumption for ordering, not a promise."""
+SEAL_WEIGHTS: Final = (15, 10, 10, 15, 20, 15, 10, 5)
+"""Weights of SOV-1..SOV-8 in percent (EU Cloud Sovereignty Framework 1.2.1)."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How the deployments are now, as far as the gateway has seen.
+
+    Attributes:
+        resting: ids whose breaker is open.
+        latency_ms: expected time to a whole answer where known; rounded, so that plans are shared.
+        unready: ids that cannot serve now, with the reason (no credential, child not running).
+
+    """
+
+    resting: frozenset[str] = frozenset()
+    latency_ms: dict[str, int] = {}
+    unready: dict[str, str] = {}
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Everything a plan depends on. Equal questions have equal plans; neither receipt nor time is in it.
+
+    ``input_tokens`` is rounded up by ``admission.sizes.bucket``; ``day`` (UTC) is there for facts that
+    expire.
+    """
+
+    app: str
+    surface: str
+    classes: tuple[str, ...]
+    purpose: str | None
+    task: str | None
+    pinned: tuple[str, ...]
+    needs: tuple[str, ...]
+    input_tokens: int
+    max_output_tokens: int | None
+    choices: int
+    min_quality: Decimal | None
+    max_cost_usd: Decimal | None
+    deadline_ms: int | None
+    effort: Effort | None
+    day: date
+    eligibility: Eligibility
+    fleet: Fleet
+    tariffs: Tariffs
+    health: Health
+
+    def _small(self) -> tuple[Any, ...]:
+        return (
+            self.app, self.surface, self.classes, self.purpose, self.task, self.pinned, self.needs,
+            self.input_tokens, self.max_output_tokens, self.choices, self.min_quality, self.max_cost_usd,
+            self.deadline_ms, self.effort, self.day, self.eligibility.kept,
+        )  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash(self._small())
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Question):
+            return NotImplemented
+        return self._small() == other._small() and all(
+            mine is theirs or mine == theirs
+            for mine, theirs in (
+                (self.eligibility, other.eligibility),
+                (self.fleet, other.fleet),
+                (self.tariffs, other.tariffs),
+                (self.health, other.health),
+            )
+        )
+
+
+class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision reads of one candidate.
+
+    ``law`` holds the deciding rules of an unlawful one, whose estimates are then all None: it is never
+    estimated. ``cost_usd`` and ``reserve_usd`` are None where the price is unknown. ``quality_key`` says
+    which entry of ``quality`` was used. ``listed`` is False for a pinned deployment the task does not name.
+    """
+
+    deployment: str
+    law: tuple[DecidingRule, ...] = ()
+    listed: bool = True
+    takes: tuple[str, ...] = ()
+    context_tokens: int | None = None
+    quality: Decimal | None = None
+    quality_key: str = "default"
+    cost_usd: Decimal | None = None
+    reserve_usd: Decimal | None = None
+    price: str | None = None
+    sovereignty: Decimal | None = None
+    latency_ms: int | None = None
+    resting: bool = False
+    unready: str | None = None
+    retries: int = 0
+
+
+class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a decision is made of: the request's limits and the candidates in configuration order.
+
+    ``ordered`` is True when the task names its deployments: then they are tried in this order.
+    """
+
+    task: str | None
+    needs: tuple[str, ...]
+    input_tokens: int
+    min_quality: Decimal | None
+    max_cost_usd: Decimal | None
+    deadline_ms: int | None
+    effort: Effort | None
+    objective: Objective
+    ordered: bool
+    candidates: tuple[DeploymentFacts, ...]
+
+
+def question_of(
+    admitted: Admitted, eligibility: Eligibility, fleet: Fleet, tariffs: Tariffs, health: Health
+) -> Question:
+    """Put the question a plan answers; sizes are rounded up so that like requests put the same one."""
+    sizes = admitted.sizes
+    return Question(
+        app=admitted.app,
+        surface=admitted.surface,
+        classes=admitted.classes,
+        purpose=admitted.purpose,
+        task=admitted.task,
+        pinned=admitted.pinned,
+        needs=admitted.needs,
+        input_tokens=bucket(sizes.input_tokens),
+        max_output_tokens=sizes.max_output_tokens,
+        choices=sizes.choices,
+        min_quality=admitted.min_quality,
+        max_cost_usd=admitted.max_cost_usd,
+        deadline_ms=admitted.deadline_ms,
+        effort=admitted.effort,
+        day=datetime.fromtimestamp(admitted.received_at_ms // 1000, UTC).date(),
+        eligibility=eligibility,
+        fleet=fleet,
+        tariffs=tariffs,
+        health=health,
+    )
+
+
+def output_limit(max_output_tokens: int | None, deployment: Deployment) -> int:
+    """Return the output limit in force at a deployment, per choice: the lower of the caller's and its own."""
+    limits = [n for n in (max_output_tokens, deployment.max_output_tokens) if n is not None]
+    return min(limits, default=DEFAULT_OUTPUT_TOKENS)
+
+
+def bounds_of(question: Question, deployment: Deployment) -> Bounds:
+    """Return what an attempt at a deployment is reserved for."""
+    limit = output_limit(question.max_output_tokens, deployment)
+    return Bounds(input_tokens=question.input_tokens, max_output_tokens=limit * question.choices)
+
+
+def sovereignty_of(seal: tuple[int, ...]) -> Decimal:
+    """Weigh a SEAL vector SOV-1..SOV-8 (levels 0 to 4) into one score in [0, 4].
+
+    Raises:
+        ValueError: another number of levels.
+
+    """
+    return Decimal(sum(w * level for w, level in zip(SEAL_WEIGHTS, seal, strict=True))).scaleb(-2)
+
+
+def facts_of(question: Question) -> DecisionFacts:
+    """Reduce a question to the facts its decision is made of."""
+    fleet = question.fleet
+    task = fleet.tasks.get(question.task) if question.task is not None else None
+    named = task.deployments if task is not None else ()
+    scope = [name for name in (*named, *fleet.deployments) if name in fleet.deployments]
+    if question.pinned:
+        pinned = set(question.pinned)
+        scope = [name for name in scope if name in pinned]
+    elif named:
+        scope = list(named)
+    unlawful = {one.deployment: one.rules for one in question.eligibility.excluded}
+    return DecisionFacts(
+        task=question.task,
+        needs=question.needs,
+        input_tokens=question.input_tokens,
+        min_quality=question.min_quality,
+        max_cost_usd=question.max_cost_usd,
+        deadline_ms=question.deadline_ms,
+        effort=question.effort,
+        objective=(task.objective if task is not None else None) or fleet.tenant.objective,
+        ordered=bool(named),
+        candidates=tuple(
+            _candidate(question, fleet.deployments[name], unlawful, listed=not named or name in named)
+            for name in dict.fromkeys(scope)
+            if name in fleet.deployments
+        ),
+    )
+
+
+_UNDECIDED: Final = DecidingRule(
+    id="policy.undecided",
+    law="",
+    got="no decision",
+    required="permitted by policy",
+    source="eligibility",
+    remedy="report this: policy did not decide about a deployment, and that denies it",
+)
+
+
+def _candidate(
+    question: Question, deployment: Deployment, unlawful: dict[str, tuple[DecidingRule, ...]], *, listed: bool
+) -> DeploymentFacts:
+    name = deployment.id
+    if name not in question.eligibility.kept or name in unlawful:
+        return DeploymentFacts(deployment=name, law=unlawful.get(name) or (_UNDECIDED,), listed=listed)
+    tariff = question.tariffs.by_deployment.get(name)
+    expected, most = (None, None) if tariff is None else _estimate(question, deployment, tariff)
+    key = question.task if question.task is not None and question.task in deployment.quality else "default"
+    seal, health = deployment.seal, question.health
+    return DeploymentFacts(
+        deployment=name,
+        listed=listed,
+        takes=tuple(sorted(deployment.takes)),
+        context_tokens=deployment.context_tokens,
+        quality=deployment.quality.get(key),
+        quality_key=key,
+        cost_usd=expected,
+        reserve_usd=most,
+        price=None if tariff is None else tariff.digest,
+        sovereignty=sovereignty_of(seal.value) if seal is not None and seal.holds_on(question.day) else None,
+        latency_ms=health.latency_ms.get(name),
+        resting=name in health.resting,
+        unready=health.unready.get(name),
+        retries=deployment.retries,
+    )
+
+
+def _estimate(question: Question, deployment: Deployment, tariff: Tariff) -> tuple[Decimal, Decimal]:
+    """Return (expected, worst) cost of one attempt in USD."""
+    bounds = bounds_of(question, deployment)
+    answer = min(bounds.max_output_tokens, EXPECTED_OUTPUT_TOKENS * question.choices)
+    usage = Usage(input_tokens=bounds.input_tokens, output_tokens=answer)
+    return cost(usage, tariff.at(usage.total_input_tokens)), bounds.reservation(tariff)

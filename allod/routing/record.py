@@ -1,0 +1,116 @@
+"""Decision records: everything a plan was made of, kept so that the decision can be made again (I8).
+
+A record is canonical JSON without content and without a clock reading. ``replay`` makes the plan again from
+the recorded facts alone; that it equals the recorded plan is what an auditor checks.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.domain.decision import Plan
+from allod.domain.errors import Integrity
+from allod.domain.money import plain
+from allod.receipts.canonical import canonical, parse
+from allod.routing.plan import decide
+from allod.routing.question import DecisionFacts, facts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from allod.routing.question import Question
+
+FORMAT: Final = "allod-decision-1"
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A decision record, read back.
+
+    Attributes:
+        asked: who asked and how (app, surface, classes, purpose, pinned, output limit, choices), for the
+            reader.
+        flags: what else policy looked at (``link_up`` and the like).
+        packs, fleet: digests the law was decided with; price digests stand with the candidates.
+        facts: what the decision was made of.
+        plan: what was decided.
+
+    """
+
+    format: str
+    asked: dict[str, Any]
+    flags: dict[str, bool | int | str]
+    packs: str
+    fleet: str
+    facts: DecisionFacts
+    plan: Plan
+
+
+def decision_record(
+    question: Question, plan: Plan, flags: Mapping[str, bool | int | str] | None = None
+) -> bytes:
+    """Write the record of a decision as canonical JSON; equal decisions have equal bytes."""
+    return canonical(
+        _plain(
+            {
+                "format": FORMAT,
+                "asked": {
+                    "app": question.app,
+                    "surface": question.surface,
+                    "classes": question.classes,
+                    "purpose": question.purpose,
+                    "pinned": question.pinned,
+                    "max_output_tokens": question.max_output_tokens,
+                    "choices": question.choices,
+                },
+                "flags": dict(flags or {}),
+                "packs": question.eligibility.pack_digest,
+                "fleet": question.eligibility.fleet_digest,
+                "facts": facts_of(question),
+                "plan": plan,
+            }
+        )
+    )
+
+
+def read_record(record: bytes) -> Recorded:
+    """Read a record back.
+
+    Raises:
+        Integrity: it is not a canonical decision record of this format.
+
+    """
+    data = parse(record, what="the decision record")
+    try:
+        recorded = msgspec.convert(data, Recorded)
+    except msgspec.ValidationError as error:
+        raise Integrity("the decision record cannot be read", str(error), "get it again") from error
+    if recorded.format != FORMAT:
+        raise Integrity("the decision record has another format", f"got {recorded.format}, expected {FORMAT}")
+    return recorded
+
+
+def replay(record: bytes) -> Plan:
+    """Make the recorded decision again from its facts (raises ``Integrity`` as ``read_record`` does)."""
+    return decide(read_record(record).facts)
+
+
+def holds(record: bytes) -> bool:
+    """Tell whether a record's plan is what its facts lead to (raises ``Integrity`` as above)."""
+    recorded = read_record(record)
+    return decide(recorded.facts) == recorded.plan
+
+
+def _plain(value: Any) -> Any:
+    """Turn structs into JSON data: money and probabilities in plain notation, everything else as it is."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, Decimal):
+        return plain(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
