@@ -153,6 +153,8 @@ class Application:
             app = self._caller(head)
             raw = await read_body(receive, head, gateway.config.server.max_body_bytes)
             parsed = codec.parse(raw)
+            if head.betas and parsed.native is not None:
+                parsed.native["anthropic_beta"] = head.betas
             admitted = admit(
                 fleet=gateway.fleet,
                 app=app,

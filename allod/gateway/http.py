@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -32,7 +32,20 @@ class Head(msgspec.Struct, frozen=True):
     content_length: int | None
     encoding: bytes | None
     anthropic: bool
+    betas: list[str] | None
     labels: tuple[Header, ...]
+
+
+_READ: Final = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"content-length",
+        b"content-encoding",
+        b"anthropic-version",
+        b"anthropic-beta",
+    }
+)
 
 
 def read_head(headers: list[Header]) -> Head:
@@ -42,28 +55,27 @@ def read_head(headers: list[Header]) -> Head:
         Invalid: a header that must be single is repeated, or a length is no number.
 
     """
-    authorization = api_key = encoding = None
-    length: int | None = None
-    anthropic = False
     labels: tuple[Header, ...] = ()
+    found: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name == b"authorization":
-            authorization = value
-        elif name == b"x-api-key":
-            if api_key is not None:
+        if name in _READ:
+            if name == b"x-api-key" and name in found:
                 raise Invalid("header x-api-key is given twice", param="x-api-key", kind="key")
-            api_key = value
-        elif name == b"content-length":
-            if not value.isdigit():
-                raise Invalid("content-length is no number", param="content-length")
-            length = int(value)
-        elif name == b"content-encoding":
-            encoding = value
-        elif name == b"anthropic-version":
-            anthropic = True
+            found[name] = found[name] + b"," + value if name in found else value
         elif name.startswith(b"allod-"):
             labels = (*labels, (name, value))
-    return Head(authorization, api_key, length, encoding, anthropic, labels)
+    length, betas = found.get(b"content-length"), found.get(b"anthropic-beta")
+    if length is not None and not length.isdigit():
+        raise Invalid("content-length is no number", param="content-length")
+    return Head(
+        found.get(b"authorization"),
+        found.get(b"x-api-key"),
+        None if length is None else int(length),
+        found.get(b"content-encoding"),
+        b"anthropic-version" in found,
+        None if betas is None else betas.decode("latin-1").split(","),
+        labels,
+    )
 
 
 def too_large(limit_bytes: int) -> Invalid:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -13,13 +15,37 @@ from allod.domain.errors import Unavailable
 from allod.gateway.protocol import bounded, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from allod.gateway.config import Server
 
 GRACE_S = 10
 BACKLOG = 2048
 SWEEP_S = 1.0
+
+
+class Orderly(uvicorn.Server):
+    """uvicorn's server, but a signal only ends it.
+
+    uvicorn raises the signal again once it has ended, and a SIGTERM would then kill the process before the
+    engines and the store around it are closed.
+    """
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """End at SIGINT and SIGTERM while this context lasts (in the main thread; elsewhere nobody asks)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        asked = (signal.SIGINT, signal.SIGTERM)
+        for number in asked:
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in asked:
+                loop.remove_signal_handler(number)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -68,7 +94,7 @@ async def serve(
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = uvicorn.Server(settings)
+    server = Orderly(settings)
     sweeper = asyncio.create_task(_sweep(server))
     greeter = asyncio.create_task(_greet(server, started)) if started else None
     try:

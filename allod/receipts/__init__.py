@@ -1,1 +1,1 @@
-"""Canonical form, Merkle tree, checkpoints, proofs, verification. Pure."""
+"""Receipts: canonical form, Merkle tree, checkpoints, proofs, verification. Pure: no I/O, clock or chance."""

@@ -1,1 +1,1 @@
-"""The only owner of tables, migrations, the journal and the log's files."""
+"""The store: the only owner of tables, migrations, the journal and the log's files."""

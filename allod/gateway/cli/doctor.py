@@ -146,7 +146,7 @@ def _running(setting: Setting) -> Iterator[Finding]:
         yield Finding("gateway", "wrong", f"not running, and another program has port {server.port}", remedy)
         return
     yield Finding("gateway", "note", "not running")
-    from allod.store.verify import verify_home  # noqa: PLC0415
+    from allod.store.audit import verify_home  # noqa: PLC0415
 
     result = verify_home(setting.home, lambda _done, _all: None)
     bad = next((step for step in result.steps if not step.ok), None)

@@ -160,6 +160,12 @@ def _complain(complaint: complaints.Complaint, body: dict[str, Any]) -> Rejected
     foreign = complaints.foreign_kind(complaint, body, wire.FOREIGN_KINDS)
     if foreign is not None and not _is_image_source(foreign, body):
         return _foreign(*foreign)
+    value = complaints.value_at(body, complaint.path)
+    if complaints.general(complaint.path) == "messages[].content[].type" and value in wire.BLOCKS:
+        where = ".".join(str(step) for step in complaint.path[:-1])
+        role = complaints.value_at(body, (*complaint.path[:2], "role"))
+        what = f"{where}: this block may not stand in a message with role `{role}`"
+        return Rejected(what, param=complaints.render_path(complaint.path[:-1]))
     if complaint.path == ("speed",) and body["speed"] == "fast":
         return _foreign(complaint.path, "fast")
     return complaints.anthropic(complaint, wire.VOCABULARY)

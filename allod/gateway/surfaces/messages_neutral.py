@@ -75,36 +75,27 @@ def _messages(typed: wire.CountRequest) -> list[dict[str, Any]]:
         messages.append({"role": "system", "content": _joined(typed.system)})
     open_calls: tuple[str, ...] = ()
     for position, message in enumerate(typed.messages):
-        if message.role == "assistant":
-            written, open_calls = _assistant(message, position)
-            messages.extend(written)
-        elif message.role == "system":
-            messages.append({"role": "system", "content": _system_text(message, position)})
-        else:
-            messages.extend(_user(message, position, open_calls))
-            open_calls = ()
+        match message:
+            case wire.AssistantMessage():
+                written, open_calls = _assistant(message, position)
+                messages.extend(written)
+            case wire.SystemMessage():
+                messages.append({"role": "system", "content": _joined(message.content)})
+            case wire.UserMessage():
+                messages.extend(_user(message, position, open_calls))
+                open_calls = ()
     _demand_answered(open_calls, set(), len(typed.messages))
     if not any(message["role"] != "system" for message in messages):
         raise Rejected("messages: at least one message with content is required", param="messages")
     return messages
 
 
-def _assistant(message: wire.Message, position: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def _assistant(message: wire.AssistantMessage, position: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Return the message, or nothing where only thinking stood, and the ids of its tool calls."""
     if isinstance(message.content, str):
         return [{"role": "assistant", "content": message.content}], ()
-    texts: list[str] = []
-    calls: list[dict[str, Any]] = []
-    for index, block in enumerate(message.content):
-        match block:
-            case wire.TextBlock(text=text):
-                texts.append(text)
-            case wire.ToolUse():
-                calls.append(_call(block))
-            case wire.ThinkingBlock() | wire.RedactedThinking():
-                continue
-            case _:
-                raise _misplaced(position, index, "assistant")
+    texts = [block.text for block in message.content if isinstance(block, wire.TextBlock)]
+    calls = [_call(block) for block in message.content if isinstance(block, wire.ToolUse)]
     ids = tuple(call["id"] for call in calls)
     if len(set(ids)) != len(ids):
         raise Rejected(
@@ -123,7 +114,7 @@ def _call(block: wire.ToolUse) -> dict[str, Any]:
     return {"id": block.id, "type": "function", "function": function}
 
 
-def _user(message: wire.Message, position: int, open_calls: tuple[str, ...]) -> list[dict[str, Any]]:
+def _user(message: wire.UserMessage, position: int, open_calls: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return tool messages first, then what else the user says; images of tool results go to the latter."""
     if isinstance(message.content, str):
         _demand_answered(open_calls, set(), position)
@@ -133,18 +124,15 @@ def _user(message: wire.Message, position: int, open_calls: tuple[str, ...]) -> 
     parts: list[dict[str, Any]] = []
     answered: set[str] = set()
     for index, block in enumerate(message.content):
-        match block:
-            case wire.ToolResult():
-                if block.tool_use_id not in open_calls or block.tool_use_id in answered:
-                    raise _unasked(position, index, block.tool_use_id)
-                answered.add(block.tool_use_id)
-                text, images = _result(block)
-                answers.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": text})
-                shown.extend(images)
-            case wire.TextBlock() | wire.ImageBlock() | wire.DocumentBlock() | wire.SearchResult():
-                parts.append(_part(block))
-            case _:
-                raise _misplaced(position, index, "user")
+        if not isinstance(block, wire.ToolResult):
+            parts.append(_part(block))
+            continue
+        if block.tool_use_id not in open_calls or block.tool_use_id in answered:
+            raise _unasked(position, index, block.tool_use_id)
+        answered.add(block.tool_use_id)
+        text, images = _result(block)
+        answers.append({"role": "tool", "tool_call_id": block.tool_use_id, "content": text})
+        shown.extend(images)
     _demand_answered(open_calls, answered, position)
     parts = shown + parts
     if parts:
@@ -190,15 +178,6 @@ def _part(block: wire.TextBlock | wire.ImageBlock | wire.DocumentBlock | wire.Se
 
 def _joined(content: str | Iterable[wire.LoneText]) -> str:
     return content if isinstance(content, str) else "\n\n".join(block.text for block in content)
-
-
-def _system_text(message: wire.Message, position: int) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    for index, block in enumerate(message.content):
-        if not isinstance(block, wire.TextBlock):
-            raise _misplaced(position, index, "system")
-    return "\n\n".join(block.text for block in message.content if isinstance(block, wire.TextBlock))
 
 
 def _tool(tool: wire.Tool) -> dict[str, Any]:
@@ -249,12 +228,6 @@ def _without_unsigned(message: dict[str, Any]) -> dict[str, Any]:
 
 def _unsigned(block: dict[str, Any]) -> bool:
     return block["type"] == "thinking" and not block["signature"]
-
-
-def _misplaced(position: int, index: int, role: str) -> Rejected:
-    where = f"messages.{position}.content.{index}"
-    return Rejected(f"{where}: this block may not stand in a message with role `{role}`",
-                    param=f"messages[{position}].content[{index}]")  # fmt: skip
 
 
 def _unasked(position: int, index: int, call: str) -> Rejected:

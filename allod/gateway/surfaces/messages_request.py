@@ -50,12 +50,21 @@ FOREIGN_KINDS: Final[Mapping[str, frozenset[str]]] = {
 }  # fmt: skip
 """Block and source kinds Anthropic knows here and this gateway refuses (for images: only ``file``)."""
 
+BLOCKS: Final = (
+    "text",
+    "image",
+    "document",
+    "search_result",
+    "thinking",
+    "redacted_thinking",
+    "tool_use",
+    "tool_result",
+)
+"""Kinds of blocks; each role has its own."""
+
 VOCABULARY: Final[Mapping[str, tuple[str, ...]]] = {
     "messages[].role": ("user", "assistant", "system"),
-    "messages[].content[].type": (
-        "text", "image", "document", "search_result", "thinking", "redacted_thinking", "tool_use",
-        "tool_result",
-    ),
+    "messages[].content[].type": BLOCKS,
     "messages[].content[].content[].type": ("text", "image", "document", "search_result"),
     "messages[].content[].source.media_type": ("image/jpeg", "image/png", "image/gif", "image/webp"),
     "system[].type": ("text",),
@@ -170,6 +179,7 @@ class ToolUse(_Strict, tag_field="type", tag="tool_use"):
     input: dict[str, Any]
     cache_control: CacheControl | None = None
     caller: dict[str, Any] | None = None
+    toolset_name: None = None
 
 
 class ToolResult(_Strict, tag_field="type", tag="tool_result"):
@@ -181,23 +191,25 @@ class ToolResult(_Strict, tag_field="type", tag="tool_result"):
     cache_control: CacheControl | None = None
 
 
-Block = (
-    TextBlock
-    | ImageBlock
-    | DocumentBlock
-    | SearchResult
-    | ThinkingBlock
-    | RedactedThinking
-    | ToolUse
-    | ToolResult
-)
+class UserMessage(_Strict, tag_field="role", tag="user"):
+    """What the user says, shows, and answers for tools."""
+
+    content: str | list[TextBlock | ImageBlock | DocumentBlock | SearchResult | ToolResult]
 
 
-class Message(_Strict):
-    """One turn."""
+class AssistantMessage(_Strict, tag_field="role", tag="assistant"):
+    """An earlier answer, or the beginning of the one wanted."""
 
-    role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | list[TextBlock | ThinkingBlock | RedactedThinking | ToolUse]
+
+
+class SystemMessage(_Strict, tag_field="role", tag="system"):
+    """Instructions in the middle of a conversation."""
+
+    content: str | list[LoneText]
+
+
+Message = UserMessage | AssistantMessage | SystemMessage
 
 
 class Tool(_Strict):

@@ -48,9 +48,10 @@ def echo_of(typed: wire.ResponsesRequest, body: dict[str, Any]) -> ResponsesEcho
         "presence_penalty": typed.presence_penalty or 0.0,
         "frequency_penalty": typed.frequency_penalty or 0.0,
         "truncation": "disabled",
-        "user": typed.user,
         "metadata": typed.metadata or {},
     }
+    if typed.user is not None:
+        fields["user"] = typed.user
     return ResponsesEcho(fields=fields, summary=summary is not None)
 
 

@@ -33,7 +33,7 @@ def responses_usage(report: UsageReport) -> dict[str, Any]:
         "input_tokens": usage.total_input_tokens,
         "input_tokens_details": {
             "cached_tokens": usage.cache_read_tokens,
-            "cache_write_tokens": usage.cache_write_tokens,
+            "cache_write_tokens": _written(usage),
         },
         "output_tokens": usage.total_output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
@@ -50,11 +50,11 @@ def message_usage(usage: Usage) -> dict[str, Any]:
     """
     return {
         "input_tokens": usage.input_tokens,
-        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_creation_input_tokens": _written(usage),
         "cache_read_input_tokens": usage.cache_read_tokens,
         "cache_creation": {
             "ephemeral_5m_input_tokens": usage.cache_write_tokens,
-            "ephemeral_1h_input_tokens": 0,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
         },
         "output_tokens": usage.total_output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
@@ -69,13 +69,17 @@ def message_delta_usage(report: UsageReport) -> dict[str, Any]:
     usage = report.usage
     return {
         "input_tokens": usage.input_tokens,
-        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_creation_input_tokens": _written(usage),
         "cache_read_input_tokens": usage.cache_read_tokens,
         "output_tokens": usage.total_output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
         "server_tool_use": None,
         **_cost(report),
     }
+
+
+def _written(usage: Usage) -> int:
+    return usage.cache_write_tokens + usage.cache_write_1h_tokens
 
 
 def _cost(report: UsageReport) -> dict[str, Any]:

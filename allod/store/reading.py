@@ -1,0 +1,80 @@
+"""Reading the log while it grows: checkpoint, tiles, bundles and receipt files of what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from allod.domain.errors import Invalid
+from allod.receipts.file import Part, ReceiptFile, write_file
+from allod.receipts.merkle import consistency, inclusion
+from allod.receipts.proof import Proof, write_proof
+from allod.receipts.tiles import HEIGHT, MAX_LEVEL, WIDTH, Tile
+from allod.store.logfiles import LogFiles
+from allod.store.writer import Published
+
+
+class Reader:
+    """Cuts out of the log's files what the newest checkpoint covers. Any thread; each call reads the disk."""
+
+    def __init__(self, files: LogFiles, published: Callable[[], Published]) -> None:
+        self._files, self._published = files, published
+
+    def checkpoint(self) -> bytes:
+        """Return the newest signed checkpoint."""
+        return self._published().checkpoint
+
+    def size(self) -> int:
+        """Return how many leaves it covers."""
+        return self._published().size
+
+    def tile(self, level: int, n: int, width: int = WIDTH) -> bytes | None:
+        """Return a tile of hashes (32 bytes each), or None if the published tree has none such."""
+        if not (0 <= level <= MAX_LEVEL // HEIGHT and n >= 0 and 0 < width <= WIDTH):
+            return None
+        return self._files.tile(level, n, width, self._published().size)
+
+    def entries(self, n: int, width: int = WIDTH) -> bytes | None:
+        """Return an entry bundle, or None if the published tree has none such."""
+        start = n * WIDTH
+        if n < 0 or not 0 < width <= WIDTH or start + width > self._published().size:
+            return None
+        return self._files.bundle(start, start + width)
+
+    def resource(self, tile: Tile) -> bytes | None:
+        """Return what a tile path names."""
+        if tile.level is None:
+            return self.entries(tile.n, tile.width)
+        return self.tile(tile.level, tile.n, tile.width)
+
+    def leaf(self, index: int) -> bytes:
+        """Return a published leaf (raises Invalid if there is none)."""
+        if not 0 <= index < self._published().size:
+            raise Invalid("the log has no such leaf", f"got {index}, expected below {self._published().size}")
+        return self._files.leaf(index)
+
+    def proof(self, index: int) -> str:
+        """Return the tlog-proof of a published leaf."""
+        return self._part(index, self._published()).proof
+
+    def consistency(self, old: int) -> tuple[bytes, ...]:
+        """Prove that the published tree begins with that of ``old`` leaves (for witnesses)."""
+        return consistency(old, self._published().size, self._files.node)
+
+    def receipt_file(self, receipt: str, status: str, intent: int, terminal: int) -> bytes | None:
+        """Write a receipt file, or return None if the terminal leaf is not published yet."""
+        published = self._published()
+        if terminal >= published.size:
+            return None
+        return write_file(
+            ReceiptFile(
+                id=receipt,
+                status=status,
+                intent=self._part(intent, published),
+                terminal=self._part(terminal, published),
+            )
+        )
+
+    def _part(self, index: int, published: Published) -> Part:
+        hashes = inclusion(index, published.size, self._files.node)
+        proof = Proof(index=index, hashes=hashes, checkpoint=published.checkpoint)
+        return Part(leaf=self._files.leaf(index).decode(), proof=write_proof(proof))

@@ -1,0 +1,152 @@
+"""Tables and their versions; SQLAlchemy Core, SQLite and PostgreSQL alike.
+
+Money is decimal text, times are UTC milliseconds. A version is only ever added, never changed: old homes are
+brought forward step by step when they are opened, and never back.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from allod.domain.errors import Integrity
+
+METADATA: Final = MetaData()
+VERSION: Final = 1
+
+APP_KEY: Final = Table(
+    "app_key",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("revoked_at_ms", BigInteger),
+    sqlite_with_rowid=False,
+)
+"""Digests of keys; the keys themselves are nowhere."""
+
+REQUEST: Final = Table(
+    "request",
+    METADATA,
+    Column("receipt", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("intent_index", BigInteger, nullable=False),
+    Column("terminal_index", BigInteger),
+    Column("request_salt", LargeBinary),
+    Column("response_salt", LargeBinary),
+    Column("decision", Text, nullable=False),
+    Column("attempts", LargeBinary),
+    sqlite_with_rowid=False,
+)
+"""From a receipt to its leaves. ``status`` is ``open`` only while a request outlives its journal segment;
+``attempts`` then holds its attempt frames. Salts are NULL once erased."""
+
+LEDGER: Final = Table(
+    "ledger",
+    METADATA,
+    Column("receipt", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("app", Text, nullable=False),
+    Column("task", Text),
+    Column("deployment", Text, nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("basis", Text, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cache_read_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("cache_write_1h_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_usd", Text, nullable=False),
+    Column("price_digest", Text, nullable=False),
+    Column("first_token_ms", BigInteger),
+    Column("total_ms", BigInteger),
+    Column("detail", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""One row per upstream attempt (I4)."""
+
+DECISION_RECORD: Final = Table(
+    "decision_record",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Decision records by digest, each once (I8)."""
+
+APPLIED: Final = Table(
+    "applied",
+    METADATA,
+    Column("origin", Text, primary_key=True),
+    Column("next_seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Per log, the first journal frame that is not in these tables: each frame gets here exactly once."""
+
+MIGRATION: Final = Table(
+    "migration",
+    METADATA,
+    Column("version", Integer, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The versions these tables have been brought to."""
+
+
+def migrate(connection: Connection) -> None:
+    """Bring the tables forward to ``VERSION``; the caller holds a transaction that locks others out.
+
+    Raises:
+        Integrity: they were made by a newer Allod.
+
+    """
+    MIGRATION.create(connection, checkfirst=True)
+    version = version_of(connection)
+    if version > VERSION:
+        raise Integrity(
+            "the tables were made by a newer Allod",
+            f"got version {version}, expected at most {VERSION}",
+            "use the newer Allod; tables never go back",
+        )
+    for step in range(version, VERSION):
+        _STEPS[step](connection)
+        connection.execute(sa.insert(MIGRATION).values(version=step + 1))
+
+
+def version_of(connection: Connection) -> int:
+    """Return the version the tables are at, 0 for an empty database."""
+    if not sa.inspect(connection).has_table(MIGRATION.name):
+        return 0
+    return connection.scalar(sa.select(sa.func.max(MIGRATION.c.version))) or 0
+
+
+def _first(connection: Connection) -> None:
+    METADATA.create_all(connection, checkfirst=True)
+
+
+_STEPS: Final = (_first,)
+
+
+def upsert(table: Table, dialect: sa.Dialect, *, replace: tuple[str, ...] = ()) -> str:
+    """Compile an insert of whole rows, positional in column order; a known key keeps or ``replace``s."""
+    make = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    statement = make(table)
+    names = [column.name for column in table.columns]
+    keys = [column.name for column in table.primary_key]
+    if replace:
+        changed = {name: statement.excluded[name] for name in replace}
+        compiled = statement.on_conflict_do_update(index_elements=keys, set_=changed)
+    else:
+        compiled = statement.on_conflict_do_nothing(index_elements=keys)
+    text = compiled.compile(dialect=dialect, column_keys=names)
+    if list(text.positiontup or ()) != names:
+        raise Integrity(f"the insert into {table.name} cannot be compiled", f"got {text.positiontup}")
+    return str(text)

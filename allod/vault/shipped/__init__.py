@@ -1,0 +1,1 @@
+"""The shipped reference models: GGUF files, their manifest, scores and model card."""
