@@ -139,8 +139,8 @@ def rows(bin_folder: Path, target: Target, wanted: frozenset[str]) -> Iterator[R
         yield from suites.compatcanary(target, REFERENCE)
     if "schemathesis" in wanted:
         yield from suites.schemathesis(
-            bin_folder, WORK, target, name="allod", document=own_document(target), paths=suites.OURS, model=OBEY,
-            base="", checks=suites.STRICT,
+            bin_folder, WORK, target, name="allod", document=own_document(target), paths=suites.OURS,
+            model=OBEY, base="", checks=suites.STRICT,
         )  # fmt: skip
         yield from suites.schemathesis(
             bin_folder, WORK, target, name="openai", document=official(bin_folder, "openai_chat"),

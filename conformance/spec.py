@@ -63,7 +63,7 @@ def _parameter(parameter: dict[str, Any], model: str) -> dict[str, Any]:
 
 
 def _narrow(schema: dict[str, Any], document: dict[str, Any], model: str) -> dict[str, Any]:
-    """Return a request schema with the model named and sizes bounded, references to it and ``allOf`` resolved.
+    """Return a request schema with the model named and sizes bounded; references and ``allOf`` are resolved.
 
     Answers share schemas with requests, so what is narrowed is a copy.
     """

@@ -163,11 +163,9 @@ def schemathesis(
 def _operations(suite: str, model: str, document: dict[str, Any], found: dict[str, Any]) -> list[Row]:
     blamed: dict[str, list[str]] = {}
     for entry in [*found.get("failures", []), *found.get("errors", [])]:
-        text = json.dumps(entry)
-        label = entry.get("operation") or entry.get("label") or ""
-        blamed.setdefault(str(label), []).append(
-            str(entry.get("title") or entry.get("message") or text)[:200]
-        )
+        said = str(entry.get("title") or entry.get("message") or json.dumps(entry))[:200]
+        for label in entry.get("operations") or [entry.get("label") or "run"]:
+            blamed.setdefault(str(label), []).append(said)
     rows = []
     for path, item in document["paths"].items():
         for method in item:

@@ -22,9 +22,31 @@ MAX_MODEL_CHARS: Final = 256
 T = TypeVar("T", int, "Decimal")
 
 
+class Index:
+    """What admission looks up of one fleet, made once: what each model name means, the classes of each app.
+
+    Args:
+        fleet: the fleet.
+
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        pinned: dict[str, list[str]] = {}
+        for deployment in fleet.deployments.values():
+            for name in {deployment.model, deployment.id}:
+                pinned.setdefault(name, []).append(deployment.id)
+        self.fleet = fleet
+        self.names: dict[str, tuple[str | None, tuple[str, ...]]] = {
+            **{name: (None, tuple(ids)) for name, ids in pinned.items()},
+            **{name: (name, ()) for name in fleet.tasks},
+            AUTO: (None, ()),
+        }
+        self.classes = {app.id: expand(_own(fleet, app)) for app in fleet.apps.values()}
+
+
 def admit(
     *,
-    fleet: Fleet,
+    index: Index,
     app: App,
     surface: Surface,
     model: object,
@@ -38,9 +60,9 @@ def admit(
 ) -> Admitted:
     """Join caller, task and app into one admitted request.
 
-    Classes only add up, the higher floor and the lower limits win, and effort is capped by the app. ``model``
-    is the model field as received; ``asked_effort`` is the depth the request's own body asks for, if any:
-    the label comes before it, and it before the task's.
+    Classes only add up, the higher floor and the lower limits win, and effort is capped by the app. ``index``
+    is what is known of the fleet, ``model`` the model field as received; ``asked_effort`` is the depth the
+    request's own body asks for, if any: the label comes before it, and it before the task's.
 
     Raises:
         Invalid: kind ``model`` for a model nobody knows, ``conflict`` for two different tasks,
@@ -49,21 +71,23 @@ def admit(
     """
     if labels.tier is not None:
         raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
-    name, named_task, pinned = _resolve(fleet, model)
+    fleet = index.fleet
+    name, named_task, pinned = _resolve(index, model)
     task = _task(fleet, labels.task, named_task)
     _check_purpose(app, labels.purpose)
     floor = task.min_quality if task else None
+    plain = task is None and not labels.classes and fleet.apps.get(app.id) is app
     return Admitted(
         receipt=receipt,
         received_at_ms=received_at_ms,
         app=app.id,
         surface=surface,
-        classes=_classes(fleet, app, task, labels),
+        classes=index.classes[app.id] if plain else _classes(fleet, app, task, labels),
         purpose=labels.purpose,
         task=task.name if task else None,
         model=name,
         pinned=pinned,
-        needs=tuple(sorted(set(needs))),
+        needs=needs if len(needs) == 1 else tuple(sorted(set(needs))),
         sizes=sizes,
         min_quality=_stricter(max, floor, labels.min_quality),
         max_cost_usd=_stricter(min, task.max_cost_usd if task else None, labels.max_cost_usd),
@@ -74,7 +98,7 @@ def admit(
     )
 
 
-def _resolve(fleet: Fleet, model: object) -> tuple[str, str | None, tuple[str, ...]]:
+def _resolve(index: Index, model: object) -> tuple[str, str | None, tuple[str, ...]]:
     """Read the model field as (name, task it names, deployments it pins)."""
     if not isinstance(model, str) or not 0 < len(model) <= MAX_MODEL_CHARS:
         raise Invalid(
@@ -83,15 +107,10 @@ def _resolve(fleet: Fleet, model: object) -> tuple[str, str | None, tuple[str, .
             "say auto, a task, a model or a deployment",
             param="model",
         )
-    if model == AUTO:
-        return model, None, ()
-    if model in fleet.tasks:
-        return model, model, ()
-    pinned = tuple(d.id for d in fleet.deployments.values() if model in {d.model, d.id})
-    if pinned:
-        return model, None, pinned
-    known = {AUTO, *fleet.tasks, *fleet.deployments, *(d.model for d in fleet.deployments.values())}
-    near = get_close_matches(model, sorted(known), n=1, cutoff=0.5)
+    known = index.names.get(model)
+    if known is not None:
+        return model, *known
+    near = get_close_matches(model, sorted(index.names), n=1, cutoff=0.5)
     raise Invalid(
         f"there is no model {model[:64]!r}",
         "it is not auto, a task, a model name or a deployment id",
@@ -140,8 +159,11 @@ def _classes(fleet: Fleet, app: App, task: Task | None, labels: Labels) -> tuple
     unknown = set(labels.classes) - BASE_CLASSES
     if unknown:
         raise Invalid(f"{min(unknown)[:64]!r} is not a data class", param="allod-data-class")
-    own = app.classes or fleet.tenant.default_classes
-    return expand((*own, *(task.classes if task else ()), *labels.classes))
+    return expand((*_own(fleet, app), *(task.classes if task else ()), *labels.classes))
+
+
+def _own(fleet: Fleet, app: App) -> tuple[str, ...]:
+    return app.classes or fleet.tenant.default_classes
 
 
 def _stricter(pick: Callable[[T, T], T], ours: T | None, theirs: T | None) -> T | None:

@@ -51,6 +51,8 @@ def labels_from(headers: Iterable[tuple[bytes, bytes]], metadata: Mapping[str, A
             known but not enforced (kind ``not_supported``).
 
     """
+    if not headers and not metadata:
+        return _NOTHING
     said: dict[str, list[str]] = {}
     for raw, value in headers:
         name = raw.lower()

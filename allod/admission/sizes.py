@@ -15,7 +15,7 @@ from allod.domain.errors import Invalid
 from allod.domain.request import Sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from allod.domain.request import Surface
 
@@ -32,6 +32,11 @@ MAX_OUTPUT_TOKENS: Final = 2**31 - 1
 _BITS: Final = 3
 _TEXT_PARTS: Final = frozenset({"text", "refusal", "input_text", "output_text", "thinking"})
 _IMAGE_PARTS: Final = frozenset({"image_url", "input_image", "image"})
+_TOOL_ROLES: Final = frozenset({"tool", "function"})
+_ASKING: Final = frozenset(
+    {"tools", "functions", "response_format", "logprobs", "top_logprobs", "modalities"}
+)
+"""Members of a body that may ask for more than text."""
 
 
 def bucket(tokens: int) -> int:
@@ -42,6 +47,17 @@ def bucket(tokens: int) -> int:
     return -(-tokens >> shift) << shift
 
 
+def measure(body: Mapping[str, Any], raw: bytes, surface: Surface = "chat") -> tuple[tuple[str, ...], Sizes]:
+    """Return what a request needs and how large it is, reading it once (see ``needs_of``, ``sizes_of``).
+
+    Raises:
+        Invalid: as both.
+
+    """
+    parts, tools = _read(body)
+    return _needs(body, parts, surface, tools=tools), _sizes(body, raw, parts, surface)
+
+
 def needs_of(body: Mapping[str, Any], surface: Surface = "chat") -> tuple[str, ...]:
     """Return the capabilities a request uses, sorted.
 
@@ -49,10 +65,49 @@ def needs_of(body: Mapping[str, Any], surface: Surface = "chat") -> tuple[str, .
         Invalid: kind ``not_supported`` for a content part or modality no deployment can declare.
 
     """
+    parts, tools = _read(body)
+    return _needs(body, parts, surface, tools=tools)
+
+
+def sizes_of(body: Mapping[str, Any], raw: bytes, surface: Surface = "chat") -> Sizes:
+    """Estimate a request from its neutral form and its bytes as received.
+
+    Raises:
+        Invalid: an output limit or a number of choices that is not a count.
+
+    """
+    return _sizes(body, raw, _read(body)[0], surface)
+
+
+_Part = tuple[int, int, dict[str, Any]]
+"""Number of the message, number in it, and the part itself."""
+
+
+def _read(body: Mapping[str, Any]) -> tuple[list[_Part], bool]:
+    """Return the parts of messages that come in parts, and whether any message speaks of tools."""
+    parts: list[_Part] = []
+    tools = False
+    messages = body.get("messages")
+    if not isinstance(messages, list):
+        return parts, tools
+    for i, message in enumerate(messages):
+        if not isinstance(message, dict):
+            continue
+        content = message.get("content")
+        if isinstance(content, list):
+            parts += [(i, j, part) for j, part in enumerate(content) if isinstance(part, dict)]
+        if message.get("role") in _TOOL_ROLES or "tool_calls" in message:
+            tools = tools or message.get("role") in _TOOL_ROLES or bool(message["tool_calls"])
+    return parts, tools
+
+
+def _needs(body: Mapping[str, Any], parts: list[_Part], surface: Surface, *, tools: bool) -> tuple[str, ...]:
     if surface == "embeddings":
         return ("embeddings",)
+    if not parts and not tools and _ASKING.isdisjoint(body):
+        return ("text",)
     needs = {"text"}
-    for where, part in _parts(body):
+    for i, j, part in parts:
         kind = part.get("type", "text")
         if kind in _IMAGE_PARTS:
             needs.add("image")
@@ -62,9 +117,9 @@ def needs_of(body: Mapping[str, Any], surface: Surface = "chat") -> tuple[str, .
                 "no deployment can declare that it takes it",
                 "send text or images",
                 kind="not_supported",
-                param=f"{where}.type",
+                param=f"messages[{i}].content[{j}].type",
             )
-    if body.get("tools") or body.get("functions") or _uses_tools(body):
+    if tools or body.get("tools") or body.get("functions"):
         needs.add("tools")
     wanted = body.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") in {"json_schema", "json_object"}:
@@ -83,14 +138,8 @@ def needs_of(body: Mapping[str, Any], surface: Surface = "chat") -> tuple[str, .
     return tuple(sorted(needs))
 
 
-def sizes_of(body: Mapping[str, Any], raw: bytes, surface: Surface = "chat") -> Sizes:
-    """Estimate a request from its neutral form and its bytes as received.
-
-    Raises:
-        Invalid: an output limit or a number of choices that is not a count.
-
-    """
-    pictures, picture_bytes = _pictures(body)
+def _sizes(body: Mapping[str, Any], raw: bytes, parts: list[_Part], surface: Surface) -> Sizes:
+    pictures, picture_bytes = _pictures(parts) if parts else (0, 0)
     other = 0 if raw.isascii() else len(raw) - len(raw.decode("ascii", "ignore"))
     plain_bytes = max(0, len(raw) - other - picture_bytes)
     tokens = TEMPLATE_TOKENS - (-plain_bytes // ASCII_BYTES_PER_TOKEN) - (-other // OTHER_BYTES_PER_TOKEN)
@@ -99,43 +148,22 @@ def sizes_of(body: Mapping[str, Any], raw: bytes, surface: Surface = "chat") -> 
         tokens += TOOL_TEMPLATE_TOKENS
     if surface in {"embeddings", "count_tokens"}:
         return Sizes(body_bytes=len(raw), input_tokens=tokens, max_output_tokens=0)
-    limits = [
-        limit
-        for name in ("max_completion_tokens", "max_tokens")
-        if (limit := _integer(body, name, MAX_OUTPUT_TOKENS)) is not None
-    ]
+    limit = _integer(body, "max_tokens", MAX_OUTPUT_TOKENS)
+    other_limit = _integer(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
+    if other_limit is not None:
+        limit = other_limit if limit is None else min(limit, other_limit)
     return Sizes(
         body_bytes=len(raw),
         input_tokens=tokens,
-        max_output_tokens=min(limits, default=None),
+        max_output_tokens=limit,
         choices=_integer(body, "n", MAX_CHOICES) or 1,
     )
 
 
-def _parts(body: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    messages = body.get("messages")
-    if not isinstance(messages, list):
-        return
-    for i, message in enumerate(messages):
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
-            for j, part in enumerate(content):
-                if isinstance(part, dict):
-                    yield f"messages[{i}].content[{j}]", part
-
-
-def _uses_tools(body: Mapping[str, Any]) -> bool:
-    messages = body.get("messages")
-    return isinstance(messages, list) and any(
-        isinstance(m, dict) and (m.get("role") in {"tool", "function"} or m.get("tool_calls"))
-        for m in messages
-    )
-
-
-def _pictures(body: Mapping[str, Any]) -> tuple[int, int]:
+def _pictures(parts: list[_Part]) -> tuple[int, int]:
     """Count pictures, and the bytes of those that came inline."""
     number, inline = 0, 0
-    for _, part in _parts(body):
+    for _, _, part in parts:
         if part.get("type") in _IMAGE_PARTS:
             number += 1
             source = part.get("image_url")

@@ -15,6 +15,7 @@ import msgspec
 from allod.domain.chat import Chunk, Embedded, Event, Finished, UsageReport, Whole
 from allod.domain.errors import AllodError, Integrity, Invalid, Unavailable, UnavailableKind
 from allod.engines.contract import RETRYABLE, EngineFault
+from allod.routing.breaker import worth_waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator
@@ -100,7 +101,7 @@ class Execution:
         self._attempts, self._operate, self._world = attempts, operate, world
         self._deadline_ms = deadline_ms
         self.reports: list[AttemptReport] = []
-        self._begun = False
+        self._begun = self._barred = False
         self._last: EngineFault | None = None
 
     async def events(self) -> AsyncGenerator[Answer, None]:
@@ -112,27 +113,25 @@ class Execution:
             Integrity: the two policy keys disagree on every attempt.
 
         """
-        barred = False
         for attempt in self._attempts:
             for retry in range(attempt.retries + 1):
-                if not self._world.recheck(attempt.deployment):
-                    barred = True
+                if not await self._passes(attempt.deployment, retry):
                     break
-                if not self._world.allows(attempt.deployment) or not await self._pause(retry):
-                    break
-                report = self._open(attempt)
+                events = self._one(self._open(attempt))
                 try:
-                    async for item in self._one(report):
+                    async for item in events:
                         yield item
                 except EngineFault as fault:
                     self._last = fault
                     if self._begun:
                         raise self._broken(fault) from fault
-                    if not self._again(fault):
+                    if fault.kind not in RETRYABLE:
                         break
                 else:
                     return
-        raise self._exhausted(barred=barred)
+                finally:
+                    await events.aclose()
+        raise self._exhausted()
 
     def _open(self, attempt: Attempt) -> AttemptReport:
         report = AttemptReport(
@@ -196,18 +195,24 @@ class Execution:
         elif isinstance(item, int):
             report.whole = True
 
-    def _again(self, fault: EngineFault) -> bool:
-        if fault.kind not in RETRYABLE:
+    async def _passes(self, deployment: str, retry: int) -> bool:
+        """Wait if need be, then ask law and breaker; the breaker last, as asking may take its one probe."""
+        if not await self._pause(retry):
             return False
-        wait = fault.retry_after_ms or 0
-        return self._deadline_ms is None or self._world.elapsed_ms() + wait < self._deadline_ms
+        if not self._world.recheck(deployment):
+            self._barred = True
+            return False
+        return self._world.allows(deployment)
 
     async def _pause(self, retry: int) -> bool:
-        """Wait before a retry; False when the deadline would pass meanwhile."""
+        """Wait before a retry; False when that outlasts the deadline or our patience, or it has passed."""
+        world, left = self._world, None
+        if self._deadline_ms is not None:
+            left = self._deadline_ms - world.elapsed_ms()
         if retry == 0:
-            return self._deadline_ms is None or self._world.elapsed_ms() < self._deadline_ms
-        wait = self._world.backoff_ms(retry, self._last.retry_after_ms if self._last else None)
-        if self._deadline_ms is not None and self._world.elapsed_ms() + wait >= self._deadline_ms:
+            return left is None or left > 0
+        wait = world.backoff_ms(retry, self._last.retry_after_ms if self._last else None)
+        if not worth_waiting(wait, left):
             return False
         await asyncio.sleep(wait / 1000)
         return True
@@ -221,9 +226,9 @@ class Execution:
             kind=kind,
         )
 
-    def _exhausted(self, *, barred: bool) -> AllodError:
+    def _exhausted(self) -> AllodError:
         fault = self._last
-        if fault is None and barred:
+        if fault is None and self._barred:
             return Integrity(
                 "the two policy engines disagree, so nothing was sent",
                 "the reference engine does not allow what the compiled path allowed",

@@ -275,6 +275,8 @@ class Wire:
             await loop.create_unix_connection(lambda: connection, self._unix)
         else:
             await self._connect_tcp(loop, connection, limit_s)
+        if connection.lost:
+            raise EngineFault("connect", "the connection ended as it was made", sent=False)
         self._all.add(connection)
         return connection
 

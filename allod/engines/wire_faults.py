@@ -80,8 +80,10 @@ def is_too_long(error: Mapping[str, Any] | None) -> bool:
     """Tell whether an error object says that the context does not hold the request."""
     if error is None:
         return False
-    if error.get("code") in _TOO_LONG_CODES or error.get("type") in _TOO_LONG_CODES:
-        return True
+    for key in ("code", "type"):
+        value = error.get(key)
+        if isinstance(value, str) and value in _TOO_LONG_CODES:
+            return True
     for key in ("message", "detail"):
         text = error.get(key)
         if isinstance(text, str) and _TOO_LONG_TEXT.search(text[:4096]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -12,10 +11,10 @@ import msgspec
 from allod.admission.admit import admit
 from allod.admission.keys import key_digest, presented_key
 from allod.admission.labels import labels_from
-from allod.admission.sizes import needs_of, sizes_of
+from allod.admission.sizes import measure
 from allod.domain.errors import AllodError, Invalid
 from allod.gateway import pipeline
-from allod.gateway.entry import Ask, new_salts
+from allod.gateway.entry import Ask
 from allod.gateway.http import (
     JSON,
     TEXT,
@@ -81,6 +80,7 @@ class Application:
             ("/log/tile/", self._tile),
         )
         self._paths = {path for _, path in self._routes}
+        self._digests: dict[tuple[bytes | None, bytes | None], str] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -118,19 +118,22 @@ class Application:
 
     # --- who asks
 
-    def _caller(self, head: Head) -> App:
+    def _caller(self, head: Head, at_ms: int | None = None) -> App:
         """Return the app whose key was presented.
+
+        The digest of a good key is remembered, never that it is good: that is looked up each time.
 
         Raises:
             Invalid: kind ``key``.
 
         """
-        headers = []
-        if head.authorization is not None:
-            headers.append((b"authorization", head.authorization))
-        if head.api_key is not None:
-            headers.append((b"x-api-key", head.api_key))
-        app = self._gateway.app_of(key_digest(presented_key(headers)))
+        presented = (head.authorization, head.api_key)
+        digest = self._digests.get(presented) or key_digest(presented_key(_key_headers(head)))
+        app = self._gateway.app_of(digest, self._gateway.now_ms() if at_ms is None else at_ms)
+        if app is not None and presented not in self._digests:
+            if len(self._digests) >= _KEYS_REMEMBERED:
+                self._digests.clear()
+            self._digests[presented] = digest
         if app is None:
             raise Invalid(
                 "the key is not known",
@@ -150,21 +153,22 @@ class Application:
             received_at_ms = time.time_ns() // 1_000_000
             gateway = self._gateway
             head = read_head(scope["headers"])
-            app = self._caller(head)
+            app = self._caller(head, received_at_ms)
             raw = await read_body(receive, head, gateway.config.server.max_body_bytes)
             parsed = codec.parse(raw)
             if head.betas and parsed.native is not None:
                 parsed.native["anthropic_beta"] = head.betas
+            needs, sizes = measure(parsed.body, raw, name)
             admitted = admit(
-                fleet=gateway.fleet,
+                index=gateway.index,
                 app=app,
                 surface=name,
                 model=parsed.model,
                 labels=labels_from(head.labels, parsed.metadata),
-                needs=needs_of(parsed.body, name),
-                sizes=sizes_of(parsed.body, raw, name),
+                needs=needs,
+                sizes=sizes,
                 stream=parsed.stream,
-                receipt=gateway.new_receipt(received_at_ms, os.urandom(10)),
+                receipt=gateway.fresh_receipt(received_at_ms),
                 received_at_ms=received_at_ms,
                 asked_effort=parsed.effort,
             )
@@ -174,7 +178,7 @@ class Application:
                 parsed=parsed,
                 admitted=admitted,
                 raw=raw,
-                salts=new_salts(),
+                salts=gateway.chance.draw(64),
                 started=started,
             )
             await pipeline.answer(gateway, ask, send)
@@ -246,6 +250,11 @@ class Application:
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         await respond(send, 200, self._description, JSON)
+
+
+def _key_headers(head: Head) -> list[tuple[bytes, bytes]]:
+    given = ((b"authorization", head.authorization), (b"x-api-key", head.api_key))
+    return [(name, value) for name, value in given if value is not None]
 
 
 def _problem(message: str, code: str) -> bytes:

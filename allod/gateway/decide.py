@@ -7,10 +7,11 @@ given.
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from allod.admission.sizes import bucket
 from allod.domain.decision import NearestChange, Plan
 from allod.domain.errors import Invalid, Refused, Unavailable
 from allod.metering.rates import Tariffs, tariffs_of
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from allod.policy.policy import Policy
 
 MEMO_ENTRIES: Final = 2048
+MEMO_WORLDS: Final = 8
+"""Health comes back to what it was: so many states of it are remembered."""
 _DAY_MS: Final = 86_400_000
 
 
@@ -54,6 +57,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(rule for name, rule in self.eligibility.relaxed if name == deployment)
 
 
+_Asked = tuple[Any, ...]
+"""What of a request a decision depends on, besides tariffs and health."""
+
+
+class _World(msgspec.Struct, frozen=True):
+    """Tariffs and health, and what was decided under them."""
+
+    tariffs: Tariffs
+    health: Health
+    decisions: dict[_Asked, Decision]
+
+
 class Decider:
     """Law, tariffs and plans of one fleet; memoised by exactly what a decision depends on.
 
@@ -67,7 +82,7 @@ class Decider:
     def __init__(self, policy: Policy, fleet: Fleet, book: Book | None) -> None:
         self.policy, self.fleet, self._book = policy, fleet, book
         self._tariffs: Tariffs | None = None
-        self._memo: dict[Question, Decision] = {}
+        self._worlds: list[_World] = []
         self._day: tuple[int, date] = (-1, date.min)
 
     def day(self, at_ms: int) -> date:
@@ -91,6 +106,35 @@ class Decider:
             Integrity: the facts do not fit the schema.
 
         """
+        at_ms, sizes = admitted.received_at_ms, admitted.sizes
+        memo = self._memo(self.tariffs(at_ms), health)
+        asked = (
+            admitted.app, admitted.surface, admitted.classes, admitted.purpose, admitted.task,
+            admitted.pinned, admitted.needs, bucket(sizes.input_tokens), sizes.max_output_tokens,
+            sizes.choices, admitted.min_quality, admitted.max_cost_usd, admitted.deadline_ms,
+            admitted.effort, link_up, at_ms // _DAY_MS,
+        )  # fmt: skip
+        known = memo.get(asked)
+        if known is None:
+            known = self._decide(admitted, health, link_up=link_up)
+            if len(memo) >= MEMO_ENTRIES:
+                memo.clear()
+            memo[asked] = known
+        return known
+
+    def _memo(self, tariffs: Tariffs, health: Health) -> dict[_Asked, Decision]:
+        """Return what was decided under these tariffs and this health; the newest such world comes first."""
+        worlds = self._worlds
+        if worlds and worlds[0].tariffs is tariffs and worlds[0].health is health:
+            return worlds[0].decisions
+        found = next((w for w in worlds if w.tariffs is tariffs and w.health == health), None)
+        if found is not None:
+            worlds.remove(found)
+        fresh = _World(tariffs, health, {} if found is None else found.decisions)
+        self._worlds = [fresh, *worlds[: MEMO_WORLDS - 1]]
+        return fresh.decisions
+
+    def _decide(self, admitted: Admitted, health: Health, *, link_up: bool) -> Decision:
         at_ms = admitted.received_at_ms
         asked = PolicyQuestion(
             app=admitted.app,
@@ -101,14 +145,7 @@ class Decider:
         )
         eligibility = self.policy.eligible(asked)
         question = question_of(admitted, eligibility, self.fleet, self.tariffs(at_ms), health)
-        known = self._memo.get(question)
-        if known is not None:
-            return known
-        if len(self._memo) >= MEMO_ENTRIES:
-            self._memo.clear()
-        decision = self._make(asked, eligibility, question)
-        self._memo[question] = decision
-        return decision
+        return self._make(asked, eligibility, question)
 
     def _make(self, asked: PolicyQuestion, eligibility: Eligibility, question: Question) -> Decision:
         made = plan(question)

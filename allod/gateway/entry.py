@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -286,8 +285,3 @@ async def _embed(engine: Engine, call: EmbedCall) -> AsyncGenerator[Answer, None
 async def _count(engine: Engine, call: ChatCall, estimate: int) -> AsyncGenerator[Answer, None]:
     counted = await engine.count_tokens(call)
     yield estimate if counted is None else counted
-
-
-def new_salts() -> bytes:
-    """Draw the two salts of a request."""
-    return os.urandom(64)

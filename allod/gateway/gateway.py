@@ -7,6 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.engines.registry import readiness
 from allod.receipts.commitment import commitment, pseudonym
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 HEALTH_MS: Final = 250
 """How old the picture of breakers and readiness may be: each dispatch asks the breaker again anyway."""
 _SMOOTHING: Final = 0.2
+_STOCK_BYTES: Final = 8192
 LOG: Final = logging.getLogger("allod")
 
 
@@ -55,6 +57,21 @@ def _coarse(ms: float) -> int:
     return max(1, round(ms / step) * step)
 
 
+class Chance:
+    """Random bytes of the operating system, fetched some pages at a time."""
+
+    def __init__(self) -> None:
+        self._stock, self._at = b"", 0
+
+    def draw(self, size: int) -> bytes:
+        """Return so many bytes that nobody gets again."""
+        at = self._at
+        if at + size > len(self._stock):
+            self._stock, at = os.urandom(max(_STOCK_BYTES, size)), 0
+        self._at = at + size
+        return self._stock[at : self._at]
+
+
 class Gateway:
     """Everything one process needs to answer; built once by ``compose``.
 
@@ -77,6 +94,7 @@ class Gateway:
         secret: bytes,
     ) -> None:
         self.config, self.fleet, self.decider = config, fleet, decider
+        self.index, self.chance = Index(fleet), Chance()
         self.store, self.engines = store, engines
         self.breaker, self.latency = Breaker(fleet.deployments), Latency()
         self.tenant_pseudonym = pseudonym(secret, "tenant", fleet.tenant.id)
@@ -98,11 +116,7 @@ class Gateway:
 
     def fresh_receipt(self, at_ms: int) -> str:
         """Name a receipt or notice with chance of its own."""
-        return self.new_receipt(at_ms, os.urandom(10))
-
-    def new_receipt(self, at_ms: int, random10: bytes) -> str:
-        """Name a receipt of this log."""
-        return self._prefix + ulid(at_ms, random10)
+        return self._prefix + ulid(at_ms, self.chance.draw(10))
 
     def app_pseudonym(self, app: str) -> str:
         """Return an app's name in leaves."""
@@ -113,9 +127,9 @@ class Gateway:
         """Commit to a body."""
         return commitment(salt, body)
 
-    def app_of(self, key_digest: str) -> App | None:
+    def app_of(self, key_digest: str, at_ms: int) -> App | None:
         """Return the app a key belongs to, if it is a key and the app is still configured."""
-        name = self.store.key_table.lookup(key_digest, self.now_ms())
+        name = self.store.key_table.lookup(key_digest, at_ms)
         return None if name is None else self.fleet.apps.get(name)
 
     def health(self) -> Health:

@@ -8,22 +8,27 @@ and the end of a request's task the moment its client is gone, so that a cancell
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from allod.domain.errors import Invalid
+from allod.gateway.cycle import Cycle
 
 if TYPE_CHECKING:
     import asyncio
-
-    from uvicorn._types import ASGI3Application
-    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
     from allod.gateway.config import Server
 
 _ONCE = frozenset({b"authorization", b"host", b"content-length"})
 _REASON = {400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large"}
+
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+IDLE_MS: Final = 75_000
+"""A connection that asks nothing for so long is closed."""
 
 IDLE, HEAD, BODY, ANSWER = range(4)
 
@@ -40,16 +45,22 @@ def plain_error(status: int, message: str) -> bytes:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One client connection; made through ``bounded`` so that it knows its limits."""
+    """One client connection; made through ``bounded`` so that it knows its limits.
+
+    Of its base only the life of the connection is left: requests are kept as ``Cycle``, and a connection that
+    idles too long is found by ``sweep``, not by a timer of its own.
+    """
 
     limits: Server
+    cycle: Cycle  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.phase, self.since = IDLE, self.loop.time()
         self._header_bytes = self._head_raw = 0
         self._header_seen: set[bytes] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._running: Cycle | None = None
+        self._queued: deque[Cycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse a connection beyond the limit, else begin to wait for a head."""
@@ -58,17 +69,24 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.limits.max_connections:
             transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
         """End the request's task: the pipeline closes upstream and writes the ``aborted`` receipt."""
-        cycle = self.cycle
-        super().connection_lost(exc)
-        self.pipeline.clear()
-        if self._task is not None and cycle is not None and not cycle.response_complete:
-            self._task.cancel()
+        self.connections.discard(self)
+        self._queued.clear()
+        self.flow.resume_writing()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.leave()
+            if running.task is not None:
+                running.task.cancel()
+        self.transport.close()
+        self.parser = self.cycle = None  # type: ignore[assignment]  # both point back here
+
+    # --- a request's head
 
     def on_message_begin(self) -> None:
         """Begin to count the head of the next request."""
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._header_bytes = self._head_raw = 0
         self._header_seen.clear()
         if self.phase in (IDLE, HEAD):
@@ -77,19 +95,96 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Count the target towards the head."""
         self._count(len(url))
-        super().on_url(url)
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count the field, and refuse a second one of a kind that must be single."""
-        self._count(len(name) + len(value) + 4)
-        lower = name.lower()
-        if lower in _ONCE:
-            if lower in self._header_seen:
-                raise Invalid(f"header {lower.decode('ascii')} is given twice")
-            self._header_seen.add(lower)
-        self.headers.append((lower, value))
-        if lower == b"expect" and value.lower() == b"100-continue":
+        size = self._header_bytes = self._header_bytes + len(name) + len(value) + 4
+        if size > self.limits.max_header_bytes:
+            self._count(0)
+        name = name.lower()
+        if name in _ONCE:
+            if name in self._header_seen:
+                raise Invalid(f"header {name.decode('ascii')} is given twice")
+            self._header_seen.add(name)
+        elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Hand the request to the application and begin to wait for its body."""
+        self.phase, self.since = BODY, self.loop.time()
+        parser, url = self.parser, self.url
+        if url.startswith(b"/") and b"?" not in url and b"%" not in url and b"#" not in url:
+            raw_path, query = url, b""
+        else:
+            parsed = httptools.parse_url(url)
+            raw_path, query = parsed.path or b"/", parsed.query or b""
+        path = raw_path.decode("ascii")
+        version = parser.get_http_version()
+        scope = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "server": self.server,
+            "client": self.client,
+        }
+        cycle = self.cycle = Cycle(
+            self,
+            scope,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            expects=self.expect_100_continue,
+        )
+        if self._running is None:
+            self._start(cycle)
+        else:
+            self.flow.pause_reading()
+            self._queued.append(cycle)
+
+    def _start(self, cycle: Cycle) -> None:
+        self._running = cycle
+        cycle.task = self.loop.create_task(cycle.run(self.app))
+        self.tasks.add(cycle.task)
+
+    def ended(self, cycle: Cycle) -> None:
+        """Forget the task of a request that is over, and begin the next of a client that did not wait."""
+        task, cycle.task = cycle.task, None
+        if task is not None:
+            self.tasks.discard(task)
+        if self._running is cycle:
+            self._running = None
+            if self._queued and not self.transport.is_closing():
+                self._start(self._queued.popleft())
+
+    # --- a request's body
+
+    def on_body(self, body: bytes) -> None:
+        """Keep what the request carries, unless it has been answered already."""
+        if not self.cycle.response_complete:
+            self.cycle.take(body)
+
+    def on_message_complete(self) -> None:
+        """Note that the client has sent everything; what follows is ours."""
+        done = self.cycle.response_complete
+        self.phase, self.since = IDLE if done else ANSWER, self.loop.time()
+        if not done:
+            self.cycle.whole()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        self.server_state.total_requests += 1
+        self.since = self.loop.time()
+        if self.phase == ANSWER and not self._queued:
+            self.phase = IDLE
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
@@ -110,14 +205,13 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             if self.phase == HEAD:
                 self._count_raw(len(data))
-            super().data_received(data)
+            self.parser.feed_data(data)
         except Invalid as error:
             self._reject(400, error.what)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer a request that is not HTTP; ``msg`` may be the parser's or ours."""
-        context = self._cause()
-        self._reject(400, context or msg)
+        except httptools.HttpParserUpgrade:
+            return  # the request is answered as any other, in HTTP/1.1 (RFC 9110 section 7.8)
+        except httptools.HttpParserError:
+            self._reject(400, self._cause() or "this is not HTTP/1.1")
 
     @staticmethod
     def _cause() -> str | None:
@@ -132,37 +226,22 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _reject(self, status: int, message: str) -> None:
         if not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            cycle: Cycle | None = self.cycle
+            if cycle is None or cycle.response_complete or not cycle.response_started:
                 self.transport.write(plain_error(status, message))
             self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        """Hand the request to the application and begin to wait for its body."""
-        self.phase, self.since = BODY, self.loop.time()
-        super().on_headers_complete()
-
-    def on_message_complete(self) -> None:
-        """Note that the client has sent everything; what follows is ours."""
-        self.phase, self.since = ANSWER, self.loop.time()
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next request."""
-        self._task = None
-        if self.phase == ANSWER:
-            self.phase = IDLE
-        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """Note since when the client takes nothing."""
         self.since = self.loop.time()
         super().pause_writing()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        task = self.loop.create_task(cycle.run_asgi(app))
-        task.add_done_callback(self.tasks.discard)
-        self.tasks.add(task)
-        self._task = task
+    def shutdown(self) -> None:
+        """Close when idle, else after the answer under way (the server is about to stop)."""
+        if self._running is None:
+            self.transport.close()
+        else:
+            self._running.keep_alive = False
 
     def overdue(self, now: float) -> str | None:
         """Say which limit this connection has passed, if any (called once a second)."""
@@ -171,13 +250,17 @@ class BoundedProtocol(HttpToolsProtocol):
             return "head"
         if self.phase == BODY and waited_ms > self.limits.body_ms:
             return "body"
+        if self.phase == IDLE and waited_ms > IDLE_MS:
+            return "idle"
         if self.phase == ANSWER and self.flow.write_paused and waited_ms > self.limits.send_idle_ms:
             return "answer"
         return None
 
     def drop(self, late: str) -> None:
-        """End an overdue connection: 408 while nothing was answered, then abort."""
-        if late in ("head", "body") and (self.cycle is None or not self.cycle.response_started):
+        """End an overdue connection: 408 while nothing was answered, a plain close when idle, else abort."""
+        if late == "idle":
+            self.transport.close()
+        elif late in ("head", "body") and (self.cycle is None or not self.cycle.response_started):
             self.transport.write(plain_error(408, f"the {late} of the request took too long"))
             self.transport.close()
         else:

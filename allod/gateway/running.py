@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from allod.engines.contract import EngineFault
 from allod.gateway import compose
 from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
-from allod.gateway.gateway import Gateway
+from allod.gateway.gateway import LOG, Gateway
 from allod.gateway.surfaces.openapi import document
 from allod.receipts.leaves import NoticeFacts
 from allod.store.store import Store
@@ -20,6 +21,7 @@ from allod.store.writer import Settings
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from allod.engines.contract import Engine
     from allod.gateway.compose import Setting
 
 
@@ -48,13 +50,28 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
             secret=compose.pseudonym_secret(setting.home),
         )
         _record_start(gateway)
+        loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]
         try:
             catalogue = Catalogue(fleet, gateway.now_ms() // 1000)
             yield Application(gateway, catalogue, msgspec.json.encode(document())), _notices(setting, gateway)
         finally:
+            for task in loading:
+                task.cancel()
+            await asyncio.gather(*loading, return_exceptions=True)
             await asyncio.gather(*(engine.close() for engine in engines.values()), return_exceptions=True)
     finally:
         await asyncio.to_thread(store.close)
+
+
+async def _load(name: str, engine: Engine) -> None:
+    """Let an engine that loads something begin now rather than at the first request; a failure is told."""
+    start = getattr(engine, "start", None)
+    if start is None:
+        return
+    try:
+        await start()
+    except EngineFault as fault:
+        LOG.error("%s cannot serve: %s", name, fault.detail)
 
 
 def _record_start(gateway: Gateway) -> None:
@@ -87,5 +104,6 @@ def _notices(setting: Setting, gateway: Gateway) -> list[str]:
     out = [f"{name}: {why}" for name, why in setting.trouble.items()]
     out += [f"{name} cannot serve: {why}" for name, why in gateway.health().unready.items()]
     out += [f"{w.rule} is waived by {w.signer}: {w.reason}" for w in setting.fleet.tenant.relax]
-    out += [f"{n}: {e.describe().notice}" for n, e in gateway.engines.items() if e.describe().notice]
+    abouts = {name: engine.describe() for name, engine in gateway.engines.items()}
+    out += [f"{n}: {about.notice}" for n, about in abouts.items() if about.evidence == "simulated"]
     return list(dict.fromkeys(out))

@@ -11,7 +11,6 @@ list of names ends with the digest of the whole list.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -25,13 +24,22 @@ from allod.domain.money import plain
 from allod.domain.usage import AttemptStatus, Basis, Usage
 from allod.receipts.canonical import MAX_INTEGER, canonical
 from allod.receipts.commitment import digest
+from allod.receipts.fitting import (
+    MAX_NAME,
+    Tried,
+    cut_text,
+    fitting,
+    fitting_attempts,
+    fitting_list,
+    fitting_or_none,
+    utf8,
+)
 
 Evidence = Literal["self-run", "tee-attested", "operator-claims", "simulated"]
 Durability = Literal["default", "strict"]
 
 MAX_LEAF_BYTES: Final = 4095
 MAX_INTENT_BYTES: Final = 1800
-MAX_NAME: Final = 80
 MAX_DETAIL: Final = 512
 MAX_LIST: Final = 16
 _DAY_ZERO: Final = date(1970, 1, 1).toordinal()
@@ -104,6 +112,8 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
         usage: tokens in disjoint parts, over all attempts; cost_usd with the digest of its prices.
         basis: the weakest basis among the attempts' ledger rows, None without attempts.
         attempts: how many upstream attempts there were.
+        tried: each attempt's (deployment, status, basis, cost in plain USD) in order, where ``deployment``
+            alone does not say it: whoever saw the request is named, whether or not it answered.
 
     """
 
@@ -132,6 +142,7 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
     price_digest: str | None = None
     basis: Basis | None = None
     attempts: int = 0
+    tried: Tried = ()
 
 
 class NoticeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +232,7 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     tenant: str
     time: str
     tokens: Tokens | None = None
+    tried: Tried = ()
     v: int
     weights: str | None = None
 
@@ -237,7 +249,7 @@ def exclusions(excluded: Iterable[Exclusion]) -> Exclusions:
     """Name each deciding rule once, and per deployment the rules by index; keep the result per decision."""
     rules: dict[str, int] = {}
     entries = [
-        (_name(e.deployment), tuple(rules.setdefault(_name(r.id), len(rules)) for r in e.rules))
+        (fitting(e.deployment), tuple(rules.setdefault(fitting(r.id), len(rules)) for r in e.rules))
         for e in excluded
     ]
     names, pairs = tuple(rules), tuple(entries)
@@ -257,8 +269,8 @@ def intent_leaf(facts: IntentFacts) -> tuple[IntentFacts, bytes]:
             return facts, leaf
     except UnicodeEncodeError:
         pass
-    names = {name: _maybe(getattr(facts, name), MAX_NAME) for name in _INTENT_NAMES}
-    lists = {name: _list(getattr(facts, name), MAX_LIST) for name in ("classes", "parents", "plan")}
+    names = {name: fitting_or_none(getattr(facts, name), MAX_NAME) for name in _INTENT_NAMES}
+    lists = {name: fitting_list(getattr(facts, name), MAX_LIST) for name in ("classes", "parents", "plan")}
     facts = msgspec.structs.replace(facts, **names, **lists)
     return facts, _ENCODER.encode(_intent(facts))
 
@@ -288,14 +300,14 @@ def terminal_leaf(intent: IntentFacts, intent_hash: bytes, facts: TerminalFacts)
 
 def notice_leaf(facts: NoticeFacts) -> bytes:
     """Write a notice leaf; facts that do not fit are replaced by their digest."""
-    named = {_name(k) if k.isascii() else digest(_utf8(k)): _name(v) for k, v in facts.facts.items()}
+    named = {fitting(k) if k.isascii() else digest(utf8(k)): fitting(v) for k, v in facts.facts.items()}
     leaf: dict[str, Any] = {
-        "detail": _cut(facts.detail, MAX_DETAIL),
+        "detail": cut_text(facts.detail, MAX_DETAIL),
         "facts": named,
-        "id": _name(facts.id),
+        "id": fitting(facts.id),
         "kind": "notice",
-        "subject": _name(facts.subject),
-        "tenant": _name(facts.tenant),
+        "subject": fitting(facts.subject),
+        "tenant": fitting(facts.tenant),
         "time": leaf_time(facts.at_ms),
         "v": 1,
     }
@@ -367,6 +379,7 @@ def _terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> Terminal
         tenant=intent.tenant,
         time=leaf_time(facts.at_ms),
         tokens=_tokens(facts.usage),
+        tried=facts.tried,
         v=1,
         weights=facts.weights,
     )
@@ -378,7 +391,7 @@ def _terminal_cut(intent: IntentFacts, named: str, facts: TerminalFacts) -> byte
     data = _ENCODER.encode(leaf)
     over = len(data) - MAX_LEAF_BYTES
     if over > 0 and leaf.detail:
-        detail = _cut(leaf.detail, max(0, len(_ENCODER.encode(leaf.detail)) - over - 2))
+        detail = cut_text(leaf.detail, max(0, len(_ENCODER.encode(leaf.detail)) - over - 2))
         leaf = msgspec.structs.replace(leaf, detail=detail)
         data = _ENCODER.encode(leaf)
     keep = len(facts.excluded.entries)
@@ -393,9 +406,13 @@ def _terminal_cut(intent: IntentFacts, named: str, facts: TerminalFacts) -> byte
 
 
 def _shortened(facts: TerminalFacts, limit: int, items: int) -> TerminalFacts:
-    names = {name: _maybe(getattr(facts, name), limit) for name in _NAMES}
+    names = {name: fitting_or_none(getattr(facts, name), limit) for name in _NAMES}
     return msgspec.structs.replace(
-        facts, **names, relaxed=_list(facts.relaxed, items), detail=_cut(facts.detail, MAX_DETAIL)
+        facts,
+        **names,
+        relaxed=fitting_list(facts.relaxed, items),
+        detail=cut_text(facts.detail, MAX_DETAIL),
+        tried=fitting_attempts(facts.tried, items),
     )
 
 
@@ -449,40 +466,3 @@ def _tokens(usage: Usage | None) -> Tokens | None:
         return tokens
     names = tokens.__struct_fields__
     return Tokens(**{name: max(0, min(MAX_INTEGER, getattr(tokens, name))) for name in names})
-
-
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _cut(text: str, limit: int) -> str:
-    """Cut text to a number of bytes once written, whatever it holds; escapes count."""
-    text = text[:limit].encode("utf-8", "replace").decode()
-    while len(_ENCODER.encode(text)) > limit + 2:
-        text = text[: len(text) * 3 // 4]
-    return text
-
-
-def _name(text: str, limit: int = MAX_NAME) -> str:
-    """Return a name as it is, or if it is too long or no Unicode its beginning and its digest."""
-    try:
-        if len(text) <= limit and len(_ENCODER.encode(text)) <= limit + 2:
-            return text
-    except UnicodeEncodeError:
-        pass
-    return _cut(text, limit - 40) + "~" + hashlib.sha256(_utf8(text)).hexdigest()[:32]
-
-
-def _maybe(text: str | None, limit: int) -> str | None:
-    return _name(text, limit) if text else text
-
-
-def _list(names: tuple[str, ...], items: int) -> tuple[str, ...]:
-    """Return names if they fit, else the first few and the digest of all as the last."""
-    named = tuple(_name(name) for name in names)
-    if len(_ENCODER.encode(named)) <= items * 25:
-        return named
-    few = [*named]
-    while len(_ENCODER.encode(few)) > items * 25:
-        del few[len(few) // 2 :]
-    return (*few, digest(canonical(named)))

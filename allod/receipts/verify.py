@@ -199,6 +199,7 @@ def _contents(case: _Case) -> str:
     if leaf["status"] == "answered" and not (leaf.get("deployment") and leaf.get("evidence")):
         raise _differs("deployment and evidence", None, "both, in an answered receipt")
     _check_excluded(leaf)
+    _check_tried(leaf)
     cost = f", {leaf['cost_usd']} USD ({leaf.get('basis')})" if "cost_usd" in leaf else ""
     return f"{leaf['status']}, {leaf['attempts']} attempts{cost}, evidence {evidence or 'none'}"
 
@@ -235,6 +236,23 @@ def _check_excluded(leaf: dict[str, Any]) -> None:
             case [str(), [*numbers]] if all(_natural(n) and n < len(rules) for n in numbers):
                 continue
         raise _differs("excluded", entry, f"a deployment and indices below {len(rules)}")
+
+
+def _check_tried(leaf: dict[str, Any]) -> None:
+    tried = leaf.get("tried", [])
+    if not isinstance(tried, list):
+        raise _differs("tried", tried, "a list")
+    cut = False
+    for entry in tried:
+        match entry:
+            case [str(name), "", "", ""] if _is(_DIGEST, name) and not cut:
+                cut = True
+            case [str(), status, basis, cost] if status in _STATUS and basis in _BASIS and _is(_MONEY, cost):
+                continue
+            case _:
+                raise _differs("tried", entry, "deployment, status, basis and cost")
+    if tried and not cut and len(tried) != leaf["attempts"]:
+        raise _differs("tried", f"{len(tried)} attempts", leaf["attempts"])
 
 
 def _object(leaf: dict[str, Any], name: str) -> dict[str, Any]:

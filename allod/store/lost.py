@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from allod.domain.errors import Integrity
-from allod.domain.money import ZERO
+from allod.domain.money import ZERO, plain
 from allod.domain.usage import Basis, LedgerRow, Usage
 from allod.receipts.file import read_leaf
 from allod.receipts.leaves import IntentFacts, TerminalFacts
@@ -53,6 +53,17 @@ def sums(rows: tuple[LedgerRow, ...]) -> tuple[Decimal | None, Basis | None]:
     return sum((row.cost_usd for row in rows), ZERO), max(bases, key=_WEAKER.__getitem__)
 
 
+def with_rows(facts: TerminalFacts, rows: tuple[LedgerRow, ...]) -> TerminalFacts:
+    """Return the facts with cost, basis, number and deployments of the attempts as the rows have them."""
+    cost, basis = sums(rows)
+    if len(rows) == 1 and rows[0].deployment == facts.deployment:
+        if (facts.cost_usd, facts.basis, facts.attempts) == (cost, basis, 1) and not facts.tried:
+            return facts
+        return msgspec.structs.replace(facts, cost_usd=cost, basis=basis, attempts=1, tried=())
+    tried = tuple((row.deployment, row.status, row.basis, plain(row.cost_usd)) for row in rows)
+    return msgspec.structs.replace(facts, cost_usd=cost, basis=basis, attempts=len(rows), tried=tried)
+
+
 def facts_of(leaf: bytes, at_ms: int) -> IntentFacts:
     """Read back the facts of an intent leaf (raises Integrity)."""
     said = read_leaf(leaf, "intent")
@@ -79,7 +90,6 @@ def lost_facts(pending: Pending, at_ms: int) -> tuple[TerminalFacts, tuple[Ledge
     """Return how a lost request is recorded as ended at this time, and its attempts' rows."""
     attempts = [pending.attempts[n] for n in sorted(pending.attempts)]
     rows = tuple(lost_row(attempt, pending.app, GATEWAY_LOST) for attempt in attempts)
-    cost, basis = sums(rows)
     facts = TerminalFacts(
         id=pending.receipt,
         at_ms=at_ms,
@@ -88,10 +98,7 @@ def lost_facts(pending: Pending, at_ms: int) -> tuple[TerminalFacts, tuple[Ledge
         detail="the gateway stopped before this request ended",
         deployment=attempts[-1].deployment if attempts else None,
         usage=Usage(input_tokens=sum(a.input_tokens for a in attempts)) if attempts else None,
-        cost_usd=cost,
         price_digest=attempts[-1].price_digest if attempts else None,
-        basis=basis,
-        attempts=len(rows),
     )
     return facts, rows
 

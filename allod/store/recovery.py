@@ -8,6 +8,7 @@ they do not, the loss is named, and nothing is written or signed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from allod.receipts.merkle import EMPTY_ROOT, leaf_hash, root
 from allod.receipts.notes import VerifyKey
 from allod.store.database import Database
 from allod.store.derive import Derivation, Item
-from allod.store.frames import AttemptFrame, Codec, Frame
+from allod.store.frames import MAX_FRAME_BYTES, AttemptFrame, Codec, Frame
 from allod.store.home import Home, unwritable
 from allod.store.journal import (
     ANCHORED,
@@ -28,6 +29,7 @@ from allod.store.journal import (
     HEAD_BYTES,
     RESTORE,
     SPARE,
+    USED,
     Segment,
     SegmentHead,
     read_head,
@@ -119,17 +121,39 @@ def frames(found: Found, scan: Scan) -> Iterator[Frame]:
             scan.torn = scan.torn or f"{path}: got frame {head.first_seq}, expected {scan.next_seq}"
             scan.ends[path.name] = HEAD_BYTES
             continue
-        data = path.read_bytes()
-        end = HEAD_BYTES
-        for behind, frame in Codec(head.number).read(data, HEAD_BYTES):
+        with path.open("rb") as file:
+            end = HEAD_BYTES
+            for behind, frame in _whole_frames(file.fileno(), Codec(head.number)):
+                end = behind
+                scan.next_seq += 1
+                if not isinstance(frame, AttemptFrame):
+                    scan.leaves += 1
+                yield frame
+            scan.ends[path.name] = end
+            if not _zeros(file.fileno(), end):
+                scan.torn = f"{path}: got no whole frame at byte {end}"
+
+
+def _whole_frames(fd: int, codec: Codec) -> Iterator[tuple[int, Frame]]:
+    """Read a segment's frames through a window that holds at least one of the largest."""
+    at = HEAD_BYTES
+    while True:
+        window, end = os.pread(fd, 2 * MAX_FRAME_BYTES, at), 0
+        for behind, frame in codec.read(window, 0):
             end = behind
-            scan.next_seq += 1
-            if not isinstance(frame, AttemptFrame):
-                scan.leaves += 1
-            yield frame
-        scan.ends[path.name] = end
-        if data[end:].strip(b"\0"):
-            scan.torn = f"{path}: got no whole frame at byte {end}"
+            yield at + end, frame
+        if end == 0:
+            return
+        at += end
+
+
+def _zeros(fd: int, at: int) -> bool:
+    """Tell whether nothing was ever written from an offset on."""
+    while piece := os.pread(fd, MAX_FRAME_BYTES, at):
+        if piece.strip(b"\0"):
+            return False
+        at += len(piece)
+    return True
 
 
 def bare_files(home: Home) -> LogFiles:
@@ -160,7 +184,7 @@ def recover(
         derivation.applied = applied
         derivation.load_open()
         scan = derive(found, anchor, derivation)
-        drop_spare(found)
+        drop_empty(found, scan)
     except OSError as fault:
         raise unwritable(home.log, fault) from fault
     return derivation, scan
@@ -307,9 +331,10 @@ def read_checkpoint(home: Home, key: VerifyKey) -> Checkpoint | None:
     )
 
 
-def drop_spare(found: Found) -> None:
-    """Delete prepared segments nothing was written to."""
-    for path in found.spare:
+def drop_empty(found: Found, scan: Scan) -> None:
+    """Delete segments nothing was written to: spares, and those of starts that came to nothing."""
+    empty = [p for p, head in found.used if head.state == USED and scan.ends.get(p.name) == HEAD_BYTES]
+    for path in (*found.spare, *(empty if scan.torn is None else ())):
         path.unlink(missing_ok=True)
 
 

@@ -43,7 +43,7 @@ from allod.store.frames import (
 from allod.store.home import Home, Keys, Lock, load_keys, unwritable, write_file
 from allod.store.journal import TERMINAL_ROOM, Journal, Segment, make_segment
 from allod.store.keys import KeyTable
-from allod.store.lost import facts_of, lost_facts, settle, sums
+from allod.store.lost import facts_of, lost_facts, settle, with_rows
 from allod.store.reading import Reader
 from allod.store.waiting import Waiters, refused
 from allod.store.writer import Settings, Writer
@@ -266,6 +266,8 @@ class Store:
         )
         room = ROW_ROOM + 4 * (len(deployment) + len(task or "") + len(begun.app))
         with self._journal.lock:
+            if self._open.get(receipt) is not begun:
+                raise Integrity(f"attempt {attempt} of {receipt} cannot begin", "the request has ended")
             seq = self._append(ATTEMPT, frame, None, more=room)
             begun.room += room
             begun.attempts[attempt] = frame
@@ -291,9 +293,8 @@ class Store:
                 f"receipt {facts.id} cannot end", "got no intent in flight, expected exactly one", ""
             )
         settled = settle(facts.id, begun.app, begun.attempts, rows)
-        cost, basis = sums(settled)
-        if settled and (facts.cost_usd, facts.basis, facts.attempts) != (cost, basis, len(settled)):
-            facts = msgspec.structs.replace(facts, cost_usd=cost, basis=basis, attempts=len(settled))
+        if settled:
+            facts = with_rows(facts, settled)
         leaf = terminal_leaf(begun.facts, begun.hash, facts)
         frame = TerminalFrame(facts.id, facts.at_ms, leaf, facts.status, settled)
         with self._journal.lock:

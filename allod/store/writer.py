@@ -94,7 +94,7 @@ class Writer:
         self._old: list[Segment] = []
         self._turn: Turn | None = None
         self._turned_s = self._again_s = self._polled_s = self._written_s = 0.0
-        self._unwritten = True
+        self._unwritten, self._turn_wanted = True, False
         self.published = self._sign()
         self._thread = threading.Thread(target=self._run, name="allod-writer", daemon=True)
 
@@ -219,17 +219,22 @@ class Writer:
         if now - self._polled_s > POLL_S:
             self._polled_s = now
             fine &= self._try("the key table", self.keys.refresh)
-        if now - self._turned_s > self.settings.segment_age_s:
-            self.turn()
+        if self._turn_wanted or now - self._turned_s > self.settings.segment_age_s:
+            self._move_on()
         if not fine:
             self._again_s = now + RETRY_S
 
     def turn(self) -> None:
-        """Move on to the spare segment, if there is one and the current holds anything."""
+        """Have the journal move on to another segment soon, so that what is in this one is deleted."""
+        self._turn_wanted = True
+        self._bell.set()
+
+    def _move_on(self) -> None:
         with self.journal.lock:
-            segment = self.journal.rotate()
-        if segment is not None:
-            self.ring()
+            moved = self.journal.rotate() is not None
+            self._turn_wanted = not moved and self.journal.current.end > HEAD_BYTES
+        if moved:
+            self._bell.set()
 
     def _settle(self) -> None:
         turn = self._turn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,10 +14,22 @@ from allod.vault.blobs import make_private, storage_errors
 from allod.vault.manifest import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from allod.vault.hub import Pin
     from allod.vault.vault import Entry, Vault
+
+
+@contextlib.contextmanager
+def _folder(vault: Vault) -> Iterator[Path]:
+    """Give a folder inside the vault for one download, on the disk where it will stay."""
+    with storage_errors("the model could not be stored"):
+        make_private(vault.root, vault.root)
+        folder = Path(tempfile.mkdtemp(prefix=".pull-", dir=vault.root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pull(
@@ -64,10 +77,7 @@ def pull(
     if pinned is not None:
         pinned(found)
     expected = digest or found.digest
-    with storage_errors("the model could not be stored"):
-        make_private(vault.root, vault.root)
-        folder = Path(tempfile.mkdtemp(prefix=".pull-", dir=vault.root))
-    try:
+    with _folder(vault) as folder:
         return vault.add(
             hub.fetch(found, folder, token=token),
             name,
@@ -81,5 +91,3 @@ def pull(
             digest=expected,
             progress=progress,
         )
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

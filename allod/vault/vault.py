@@ -312,19 +312,12 @@ class Vault:
             got, size = self._blobs.take(fd, lambda copy, got: _same(copy, header, got, digest), progress)
         finally:
             os.close(fd)
-        text = header.templates.get("")
+        entry = _manifest(label, File(name=origin.name, digest=got, size_bytes=size), header, facts)
         return self._write(
-            Manifest(
-                name=label,
-                kind=facts.kind,
-                files=(File(name=origin.name, digest=got, size_bytes=size),),
-                architecture=facts.architecture,
-                quantisation=facts.quantisation,
-                parameters=facts.parameters,
+            msgspec.structs.replace(
+                entry,
                 added_at=rfc3339(self._clock()),
                 base=base_digest,
-                context_tokens=facts.context_tokens,
-                template=None if text is None else manifest.text_digest(text),
                 template_flags=flags,
                 licence=licence or facts.licence,
                 maker=maker,
@@ -381,6 +374,22 @@ class Vault:
                 kind="conflict",
             )
         return kept
+
+
+def _manifest(name: str, file: File, header: Header, facts: model.Facts) -> Manifest:
+    """Say what a file says of itself; what is known of its origin is added by the caller."""
+    text = header.templates.get("")
+    return Manifest(
+        name=name,
+        kind=facts.kind,
+        files=(file,),
+        architecture=facts.architecture,
+        quantisation=facts.quantisation,
+        parameters=facts.parameters,
+        context_tokens=facts.context_tokens,
+        template=None if text is None else manifest.text_digest(text),
+        added_at="",
+    )
 
 
 def _same(copy: int, header: Header, got: str, expected: str | None) -> None:

@@ -78,7 +78,7 @@ def ready(address: tuple[str, int], child: subprocess.Popen[bytes]) -> bool:
 
 def welcome(url: str, made: dict[str, str], home: Path) -> str:
     """Return what a newcomer reads first: URL, key and three commands."""
-    where = os.path.relpath(home)
+    where = home.relative_to(ROOT) if home.is_relative_to(ROOT) else home
     activate = f"export ALLOD_HOME={where} PATH=$PWD/.venv/bin:$PATH"
     return f"""
 Allod is up: a hospital with a small model of its own, and a cloud region in Frankfurt (simulated here by a

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allod.admission.admit import admit
+from allod.admission.admit import Index, admit
 from allod.domain.classes import BASE_CLASSES, expand
 from allod.domain.errors import Invalid
 from allod.domain.fleet import EFFORTS, App, Deployment, Fleet, Operator, Task, Tenant
@@ -42,7 +42,7 @@ PLAIN = App(id="plain")
 
 def admitted(app=PRESS, *, model="auto", labels=None, fleet=FLEET, **more) -> Admitted:
     return admit(
-        fleet=fleet,
+        index=Index(fleet),
         app=app,
         surface="chat",
         model=model,

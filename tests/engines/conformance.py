@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 import uvloop
 
@@ -23,7 +24,7 @@ from allod.domain.chat import ChatCall, Chunk, Event, Finished, UsageReport, Who
 from allod.domain.fleet import Deployment
 from allod.engines.contract import RETRYABLE, Engine, EngineContext, EngineFault
 from allod.engines.scripted import Server
-from allod.engines.scripted.acts import End, Head, Play, Wait, give, plain
+from allod.engines.scripted.acts import Play, give, plain
 
 FAULTS: dict[str, tuple[str | None, str | None]] = {
     # behaviour: (kind when not streamed, kind when streamed); None is a whole answer
@@ -118,8 +119,7 @@ class Rig:
 
     def play(self, behaviour: str, *, stream: bool) -> Iterator[Any]:
         """Return the steps of a behaviour in this dialect."""
-        status, delay = 200, 0
-        name = behaviour
+        status, delay, name = 200, 0, behaviour
         bare = behaviour.endswith("-bare")
         if behaviour.startswith("http-"):
             status, name = int(behaviour.split("-")[1]), "http"
@@ -127,12 +127,21 @@ class Rig:
             delay, name = int(behaviour.split("-")[1]), "answer"
         return give(
             Play(
-                behaviour=name, stream=stream, whole=self.whole, events=lambda: iter(self.events()),
-                is_mark=self.is_mark, more=self.more, error=self.error, error_event=self.error_event,
-                misshapen=self.misshapen, misshapen_event=self.misshapen_event, status=status,
-                retry_after_s=1 if status == 429 and not bare else None, delay_ms=delay,
+                behaviour=name,
+                stream=stream,
+                whole=self.whole,
+                events=lambda: iter(self.events()),
+                is_mark=self.is_mark,
+                more=self.more,
+                error=self.error,
+                error_event=self.error_event,
+                misshapen=self.misshapen,
+                misshapen_event=self.misshapen_event,
+                status=status,
+                retry_after_s=1 if status == 429 and not bare else None,
+                delay_ms=delay,
             )
-        )  # fmt: skip
+        )
 
     async def server(self, behaviour: str) -> Server:
         """Start a server that behaves so."""
@@ -150,9 +159,15 @@ class Rig:
     def deployment(self, base_url: str, **more: Any) -> Deployment:
         """Declare a deployment with short limits."""
         given: dict[str, Any] = {
-            "id": "under-test", "engine": self.engine, "model": self.model, "operator": "op", "base_url": base_url,
-            "api_key_env": self.api_key_env, "timeout_ms": TIMEOUT_MS, "first_token_ms": FIRST_TOKEN_MS,
-        }  # fmt: skip
+            "id": "under-test",
+            "engine": self.engine,
+            "model": self.model,
+            "operator": "op",
+            "base_url": base_url,
+            "api_key_env": self.api_key_env,
+            "timeout_ms": TIMEOUT_MS,
+            "first_token_ms": FIRST_TOKEN_MS,
+        }
         return Deployment(**{**given, **more})
 
     def context(self, allow: Callable[[str, int], bool] = lambda _h, _p: True, **more: Any) -> EngineContext:
@@ -173,7 +188,7 @@ async def collect(engine: Engine, asked: ChatCall) -> tuple[list[Event], EngineF
     started = time.monotonic()
     try:
         async for event in engine.chat(asked):
-            events.append(event)
+            events.append(event)  # noqa: PERF401 - what came before a fault is kept
     except EngineFault as fault:
         return events, fault, time.monotonic() - started
     return events, None, time.monotonic() - started
@@ -184,8 +199,6 @@ def text_of(events: list[Event]) -> str:
     text = "".join(event.text for event in events if isinstance(event, Chunk))
     for event in events:
         if isinstance(event, Whole):
-            import msgspec
-
             body = event.body if event.body is not None else msgspec.json.decode(event.raw or b"null")
             if event.dialect == "openai":
                 text += body["choices"][0]["message"]["content"] or ""
@@ -471,18 +484,3 @@ class Conformance:
         first, second = run(scenario())
         assert first is not None
         assert second.kind == "unavailable"
-
-
-__all__ = [
-    "FAULTS",
-    "Conformance",
-    "End",
-    "Head",
-    "Rig",
-    "Wait",
-    "call",
-    "collect",
-    "run",
-    "text_of",
-    "until",
-]

@@ -42,10 +42,13 @@ class OpenAIRig(Rig):
 
     def events(self):
         return [
-            chunk({"role": "assistant", "content": ""}), chunk({"content": "A whole"}), chunk({"content": " answer."}),
-            chunk({}, "stop"), event({**STEM, "object": "chat.completion.chunk", "choices": [], "usage": USAGE}),
+            chunk({"role": "assistant", "content": ""}),
+            chunk({"content": "A whole"}),
+            chunk({"content": " answer."}),
+            chunk({}, "stop"),
+            event({**STEM, "object": "chat.completion.chunk", "choices": [], "usage": USAGE}),
             b"data: [DONE]\n\n",
-        ]  # fmt: skip
+        ]
 
     def is_mark(self, event):
         return b"[DONE]" in event

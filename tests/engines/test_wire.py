@@ -3,102 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
-import ssl
 import time
 
 import pytest
-import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from hypothesis import given
-from hypothesis import strategies as st
+from wire_peer import LOOPS, OK, allow, ask, fault_of, wire, with_peer
 
-from allod.engines.contract import EngineFault
-from allod.engines.wire import Wire, fault_from_response
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-LOOPS = [uvloop.run, asyncio.run]
-
-
-def allow(_host, _port):
-    return True
-
-
-class Peer:
-    """Answers every request with the bytes given; ``None`` closes, a float pauses."""
-
-    def __init__(self, *answers, ssl_context=None):
-        self.answers, self.requests, self.connections, self.lost = list(answers), [], 0, 0
-        self._ssl = ssl_context
-
-    async def __aenter__(self):
-        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._ssl)
-        self.port = self.server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_):
-        self.server.close()
-
-    async def _serve(self, reader, writer):
-        self.connections += 1
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = 0
-                for line in head.split(b"\r\n"):
-                    if line.lower().startswith(b"content-length:"):
-                        length = int(line.split(b":")[1])
-                self.requests.append(head + await reader.readexactly(length))
-                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-                for part in answer if isinstance(answer, list | tuple) else [answer]:
-                    if part is None:
-                        return
-                    if isinstance(part, float):
-                        await writer.drain()
-                        await asyncio.sleep(part)
-                    else:
-                        writer.write(part)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            self.lost += 1
-        finally:
-            writer.close()
-
-
-def wire(port, **more):
-    return Wire(f"http://127.0.0.1:{port}", **{"allow_address": allow, **more})
-
-
-async def ask(way, path="/x", body=b"", *, method="POST", headers=(), read=True, **limits):
-    given = {"first_byte_ms": 500, "idle_ms": 500, "total_ms": 2000, **limits}
-    response = await way.request(method, path, list(headers), body, **given)
-    return (response, await response.read()) if read else response
-
-
-async def fault_of(coroutine):
-    try:
-        await coroutine
-    except EngineFault as fault:
-        return fault
-    raise AssertionError("no fault")
-
-
-def with_peer(*answers, run=uvloop.run, **more):
-    def decorate(scenario):
-        async def inside():
-            async with Peer(*answers) as peer:
-                way = wire(peer.port, **more)
-                try:
-                    return await scenario(peer, way)
-                finally:
-                    await way.close()
-
-        return run(inside())
-
-    return decorate
+from allod.engines.wire import Wire
 
 
 @pytest.mark.parametrize("run", LOOPS)
@@ -113,9 +23,14 @@ def test_a_request_is_written_once_and_the_connection_kept(run):
         lines = head.split(b"\r\n")
         assert lines[0] == b"POST /x HTTP/1.1"
         assert sorted(lines[1:]) == sorted(
-            [b"host: 127.0.0.1:%d" % peer.port, b"accept-encoding: identity", b"user-agent: allod", b"x-a: 1",
-             b"content-length: 2"]
-        )  # fmt: skip
+            [
+                b"host: 127.0.0.1:%d" % peer.port,
+                b"accept-encoding: identity",
+                b"user-agent: allod",
+                b"x-a: 1",
+                b"content-length: 2",
+            ]
+        )
         assert sent == b"{}"
 
 
@@ -138,11 +53,14 @@ def test_a_request_is_written_once_and_the_connection_kept(run):
         (b"SSH-2.0-OpenSSH\r\n", "malformed"),
         (b"HTTP/1.1 200 OK\r\n" + b"x: %b\r\n" % (b"y" * 1000) * 70 + b"\r\n", "oversize"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 4000, "oversize"),
-        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + b"t: 1\r\n" * 20_000, "oversize"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" + b"t: 1\r\n" * 20_000,
+            "oversize",
+        ),
         (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"e=" * 90_000, "malformed"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 3000000000\r\n\r\n" + b"x" * 5000, "oversize"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_a_whole_http_answer_is_a_fault(answer, kind):
     @with_peer(answer)
     async def _(peer, way):
@@ -261,6 +179,26 @@ def test_a_fresh_connection_that_hangs_up_is_not_retried():
         assert (fault.kind, fault.sent, len(peer.requests)) == ("reset", True, 1)
 
 
+@pytest.mark.parametrize("run", LOOPS)
+def test_a_peer_that_closes_as_it_accepts_is_a_fault_and_leaves_nothing_behind(run):
+    async def scenario():
+        def shut(_reader, writer):
+            writer.transport.abort()
+
+        server = await asyncio.start_server(shut, "127.0.0.1", 0)
+        way = wire(server.sockets[0].getsockname()[1])
+        for _ in range(30):
+            fault = await fault_of(ask(way))
+            assert fault.kind in ("connect", "reset")
+            assert fault.sent is (fault.kind == "reset")
+        await asyncio.sleep(0.01)
+        assert way.open_connections == 0
+        await way.close()
+        server.close()
+
+    run(scenario())
+
+
 def test_at_most_so_many_connections_and_waiting_is_bounded():
     @with_peer([0.1, OK], max_connections=2, connect_timeout_ms=2000)
     async def _(peer, way):
@@ -293,7 +231,7 @@ def test_cancelling_before_the_head_closes_the_socket():
     @with_peer([5.0])
     async def _(peer, way):
         task = asyncio.create_task(ask(way))
-        while not peer.requests:
+        while not peer.requests:  # noqa: ASYNC110 - the peer is a stranger
             await asyncio.sleep(0.002)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -318,9 +256,15 @@ def test_drained_answers_keep_their_connection_and_endless_ones_do_not():
 
 @pytest.mark.parametrize(
     ("path", "header"),
-    [("/a b", (b"x", b"y")), ("/a\r\nx: y", (b"x", b"y")), ("/a", (b"x", b"y\r\nz: 1")), ("/a", (b"x y", b"1")),
-     ("/a", (b"x", b"\x00")), ("a", (b"x", b"y"))],
-)  # fmt: skip
+    [
+        ("/a b", (b"x", b"y")),
+        ("/a\r\nx: y", (b"x", b"y")),
+        ("/a", (b"x", b"y\r\nz: 1")),
+        ("/a", (b"x y", b"1")),
+        ("/a", (b"x", b"\x00")),
+        ("a", (b"x", b"y")),
+    ],
+)
 def test_nothing_can_be_smuggled_into_a_head(path, header):
     @with_peer(OK)
     async def _(peer, way):
@@ -359,131 +303,6 @@ def test_prefix_and_query_of_the_base_url_are_kept():
         assert b"content-length" not in peer.requests[1]
 
 
-def test_I6_a_name_is_asked_about_and_so_is_each_address_it_resolves_to():
-    asked = []
-
-    def only_name(host, port):
-        asked.append(host)
-        return host == "localhost"
-
-    @with_peer(OK)
-    async def _(peer, _way):
-        way = Wire(f"http://localhost:{peer.port}", allow_address=only_name)
-        fault = await fault_of(ask(way))
-        await way.close()
-        assert (fault.kind, fault.sent, peer.connections) == ("connect", False, 0)
-
-    assert asked[0] == "localhost"
-    assert "127.0.0.1" in asked
-
-
-def test_I6_no_name_is_resolved_that_is_not_allowed(monkeypatch):
-    async def scenario():
-        loop = asyncio.get_running_loop()
-        resolved = []
-        monkeypatch.setattr(type(loop), "getaddrinfo", lambda *a, **k: resolved.append(a), raising=False)
-        way = Wire("http://leak.example.org", allow_address=lambda _h, _p: False)
-        fault = await fault_of(ask(way))
-        assert fault.kind == "connect"
-        assert not resolved
-
-    asyncio.run(scenario())
-
-
-def test_I6_the_socket_goes_to_the_address_that_was_asked_about(monkeypatch):
-    """A second resolution, which might answer otherwise, never happens."""
-
-    async def scenario():
-        async with Peer(OK) as peer:
-            loop = asyncio.get_running_loop()
-            lookups = []
-
-            async def once(self, host, port, **_):
-                lookups.append(host)
-                assert len(lookups) == 1
-                return [(2, 1, 6, "", ("127.0.0.1", port))]
-
-            monkeypatch.setattr(type(loop), "getaddrinfo", once, raising=False)
-            way = Wire(f"http://rebinding.example.org:{peer.port}", allow_address=allow)
-            assert (await ask(way))[1] == b"ok"
-            assert b"host: rebinding.example.org:" in peer.requests[0]
-            await way.close()
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("run", LOOPS)
-def test_a_unix_socket_serves_as_well(run, tmp_path):
-    async def scenario():
-        path = str(tmp_path / "s")
-
-        async def serve(reader, writer):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(OK)
-            await writer.drain()
-
-        server = await asyncio.start_unix_server(serve, path)
-        way = Wire("http://engine", allow_address=lambda _h, _p: False, unix_socket=path)
-        assert (await ask(way))[1] == b"ok"
-        await way.close()
-        server.close()
-        missing = Wire("http://engine", allow_address=allow, unix_socket=path + "x")
-        fault = await fault_of(ask(missing))
-        assert (fault.kind, fault.sent) == ("connect", False)
-
-    run(scenario())
-
-
-def certificate(tmp_path, name):
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    private = serialization.PrivateFormat.PKCS8
-    pem = key.private_bytes(serialization.Encoding.PEM, private, serialization.NoEncryption())
-    path = tmp_path / "server.pem"
-    path.write_bytes(pem + made.public_bytes(serialization.Encoding.PEM))
-    return path
-
-
-@pytest.mark.parametrize("run", LOOPS)
-def test_tls_is_spoken_and_an_unknown_certificate_refused(run, tmp_path):
-    path = certificate(tmp_path, "peer")
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(path)
-    client_side = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_side.load_verify_locations(path)
-
-    async def scenario():
-        async with Peer(OK, ssl_context=server_side) as peer:
-            way = Wire(f"https://127.0.0.1:{peer.port}", allow_address=allow, tls=client_side)
-            for _ in range(2):
-                assert (await ask(way))[1] == b"ok"
-            assert peer.connections == 1
-            await way.close()
-            stranger = Wire(f"https://127.0.0.1:{peer.port}", allow_address=allow)
-            fault = await fault_of(ask(stranger))
-            assert (fault.kind, fault.sent, len(peer.requests)) == ("connect", False, 2)
-            plain = wire(peer.port)
-            assert (await fault_of(ask(plain))).kind in ("reset", "malformed", "truncated")
-
-    run(scenario())
-
-
-def test_tls_secrets_go_to_no_key_log(monkeypatch, tmp_path):
-    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    context = Wire("https://example.org", allow_address=allow)._context()
-    assert context.keylog_filename is None
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-
-
 def test_idle_connections_do_not_stay_forever():
     @with_peer(OK)
     async def _(_peer, way):
@@ -492,43 +311,3 @@ def test_idle_connections_do_not_stay_forever():
         way._watch(way._idle[0])
         await asyncio.sleep(0.1)
         assert way.open_connections == 0
-
-
-@pytest.mark.parametrize(
-    ("status", "headers", "body", "kind", "wait"),
-    [
-        (429, [(b"Retry-After", b"7")], b"", "rate", 7000),
-        (429, [(b"retry-after", b"0.5")], b"", "rate", 500),
-        (429, [(b"retry-after-ms", b"25"), (b"retry-after", b"7")], b"", "rate", 25),
-        (503, [(b"retry-after", b"Wed, 21 Oct 2026 07:28:10 GMT"), (b"date", b"Wed, 21 Oct 2026 07:28:00 GMT")],
-         b"", "overloaded", 10_000),
-        (503, [(b"retry-after", b"Wed, 21 Oct 2015 07:28:00 GMT")], b"", "overloaded", 0),
-        (429, [(b"retry-after", b"99999999999")], b"", "rate", 86_400_000),
-        (429, [(b"retry-after", b"soon")], b"", "rate", None),
-        (429, [(b"retry-after", b"-5")], b"", "rate", None),
-        (400, [], b'{"error":{"code":"context_length_exceeded"}}', "too_long", None),
-        (400, [], b'{"error":{"type":"exceed_context_size_error","n_ctx":512}}', "too_long", None),
-        (400, [], b'{"object":"error","message":"This model\'s maximum context length is 4096 tokens."}',
-         "too_long", None),
-        (400, [], b'{"error":"prompt is too long: 300 tokens"}', "too_long", None),
-        (413, [], b"<html>", "too_long", None),
-        (400, [], b'{"error":{"message":"bad","type":"invalid_request_error"}}', "request", None),
-        (404, [], b"", "request", None),
-        (402, [], b"", "auth", None),
-        (504, [], b"", "timeout", None),
-        (599, [], b"[" * 100_000, "server", None),
-    ],
-)  # fmt: skip
-def test_error_answers_are_told_apart(status, headers, body, kind, wait):
-    fault = fault_from_response(status, headers, body)
-    assert (fault.kind, fault.retry_after_ms, fault.status) == (kind, wait, status)
-
-
-@given(st.integers(300, 599), st.binary(max_size=200), st.binary(max_size=40))
-def test_no_word_of_an_operators_message_is_kept(status, body, value):
-    secret = b"patient-name"
-    wrapped = b'{"error":{"message":"patient-name","code":"patient name!","type":"x y"}}'
-    fault = fault_from_response(status, [(b"retry-after", value)], wrapped if len(body) % 2 else body)
-    assert secret.decode() not in fault.detail
-    assert "\n" not in fault.detail
-    assert len(fault.detail) < 120

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import anthropic
 import openai
-
 from world import Gateway, deployment
 
 APPS = ({"id": "ward", "classes": ["phi"]}, {"id": "press", "classes": ["public"]})

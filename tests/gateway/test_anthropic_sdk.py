@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import anthropic
 import pytest
+from world import Gateway, World, config
 
 from gateway.sdk import APPS, DEPLOYMENTS, PIXEL, TASKS, TOOL, anthropic_client
-from world import Gateway, World, config
 
 USER = [{"role": "user", "content": "Reply with exactly green tea"}]
 ANTHROPIC_TOOL = {
@@ -62,11 +62,13 @@ def test_message_stream_tells_usage_and_cost_at_its_end(
 
 def test_async_message(gateway: Gateway) -> None:
     async def ask() -> str:
-        async with anthropic.AsyncAnthropic(
-            base_url=f"http://127.0.0.1:{gateway.port}", api_key=gateway.world.key("press"), max_retries=0
-        ) as client:
-            async with client.messages.stream(model="our-obey", max_tokens=64, messages=USER) as stream:
-                return await stream.get_final_text()
+        async with (
+            anthropic.AsyncAnthropic(
+                base_url=f"http://127.0.0.1:{gateway.port}", api_key=gateway.world.key("press"), max_retries=0
+            ) as client,
+            client.messages.stream(model="our-obey", max_tokens=64, messages=USER) as stream,
+        ):
+            return await stream.get_final_text()
 
     assert asyncio.run(ask()) == "green tea"
 

@@ -9,9 +9,9 @@ from decimal import Decimal
 
 import openai
 import pytest
+from world import Gateway, Region, World, config, deployment
 
 from gateway.sdk import APPS, DEPLOYMENTS, PIXEL, SCHEMA, TASKS, TOOL, openai_client
-from world import Gateway, Region, World, config, deployment
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import copy
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from surface_reading import encode
 
@@ -128,7 +128,7 @@ COMPLAINTS = [
         {**HELLO, "messages": [{"role": "king", "content": "x"}]},
         "messages[0].role",
         "invalid_value",
-        "Invalid value: 'king'. Supported values are: 'system', 'assistant', 'user', 'tool', and 'developer'.",
+        "'king'. Supported values are: 'system', 'assistant', 'user', 'tool', and 'developer'.",
     ),
     (
         {**HELLO, "messages": [{"role": "user"}]},
@@ -318,6 +318,7 @@ _junk = st.recursive(
 
 
 @given(st.data())
+@settings(deadline=None)
 def test_a_changed_request_is_taken_or_refused_and_nothing_else(data):
     body = copy.deepcopy(FULL)
     node: object = body

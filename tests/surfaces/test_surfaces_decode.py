@@ -2,7 +2,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allod.gateway.surfaces.decode import MAX_DEPTH, demand_shallow, json_object
@@ -111,6 +111,7 @@ def _repeats(value):
 
 
 @given(st.lists(st.tuples(_names, _values), max_size=5).map(tuple), st.data())
+@settings(deadline=None)
 def test_a_duplicate_name_never_passes_however_it_is_spelled(body, data):
     raw = _spell(body, data.draw).encode()
     if _repeats(body):
@@ -121,6 +122,7 @@ def test_a_duplicate_name_never_passes_however_it_is_spelled(body, data):
 
 
 @given(st.binary(max_size=60))
+@settings(deadline=None)
 def test_arbitrary_bytes_never_escape_as_another_error(raw):
     with contextlib.suppress(Rejected):
         assert isinstance(json_object(raw), dict)

@@ -71,7 +71,7 @@ def fit(model: Transformer, tok: tokenizer.Tokenizer, steps: int, rate: float) -
     mean, start = 0.0, time.time()
     for step in range(steps):
         for group in adam.param_groups:
-            group["lr"] = rate * train.rate_at(step, steps)
+            group["lr"] = rate * train.rate_at(step, step / steps)
         ids, keep, target, weight = next(stream)
         losses = fn.cross_entropy(model(ids, keep), target, reduction="none")
         loss = (losses * weight).sum() / weight.sum()

@@ -83,10 +83,25 @@ def batches(rows: Iterator[list[grammar.Piece]], tok: tokenizer.Tokenizer) -> It
             queue.clear()
 
 
-def rate_at(step: int, steps: int) -> float:
-    """Return the learning-rate factor: warm-up, constant, then linear to zero."""
-    decay = (steps - step) / (steps * DECAY_SHARE)
-    return max(0.0, min(1.0, (step + 1) / WARMUP, decay))
+def rate_at(step: int, done: float) -> float:
+    """Return the learning-rate factor: warm-up, constant, then linear to zero as `done` goes to 1."""
+    return max(0.0, min(1.0, (step + 1) / WARMUP, (1.0 - done) / DECAY_SHARE))
+
+
+class Plan:
+    """When to stop: after a number of steps or, on a busy machine, of minutes, whichever is first."""
+
+    def __init__(self, first: int, steps: int, minutes: float | None) -> None:
+        self.begun, self.share, self.steps = time.time(), first / steps, steps
+        self.seconds = None if minutes is None else minutes * 60
+
+    def done(self, step: int) -> float:
+        """Return the share of training done before this step."""
+        by_step = step / self.steps
+        if self.seconds is None:
+            return by_step
+        by_time = self.share + (1.0 - self.share) * (time.time() - self.begun) / self.seconds
+        return min(1.0, max(by_step, by_time))
 
 
 class Trainer:
@@ -163,13 +178,14 @@ def run(args: argparse.Namespace) -> None:
     progress = Progress()
     stream = batches(grammar.rows(args.seed + first, grammar.WEIGHTS, progress), tok)
     start, mean, begun = time.time(), 0.0, tokens
+    plan = Plan(first, args.steps, args.minutes)
     for step in range(first, args.steps):
-        progress.done = step / args.steps
+        progress.done = plan.done(step)
         group = list(itertools.islice(stream, args.micro))
-        loss = trainer.step(group, rate_at(step, args.steps))
+        loss = trainer.step(group, rate_at(step, progress.done))
         tokens += sum(b[0].numel() for b in group)
         mean = loss if step == first else 0.98 * mean + 0.02 * loss
-        last = step + 1 == args.steps
+        last = step + 1 == args.steps or progress.done >= 1.0
         wall = time.time() - start
         if step % 25 == 0 or last:
             speed = (tokens - begun) / wall
@@ -180,11 +196,13 @@ def run(args: argparse.Namespace) -> None:
             trainer.save(
                 target,
                 step=step + 1,
-                steps=args.steps,
+                steps=step + 1 if last else args.steps,
                 tokens=tokens,
                 wall_s=round(before + wall),
                 seed=args.seed,
             )
+        if last:
+            break
 
 
 def main() -> None:
@@ -193,6 +211,7 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(SHAPES))
     parser.add_argument("--work", type=Path, required=True, help="folder for the tokenizer and checkpoints")
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--minutes", type=float, help="stop after this time at the latest")
     parser.add_argument("--micro", type=int, default=3, help="micro-batches per step")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--muon-rate", type=float, default=0.02)

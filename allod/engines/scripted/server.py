@@ -20,7 +20,7 @@ import msgspec
 
 from allod.engines.scripted import acts
 from allod.engines.scripted.embedding import embeddings
-from allod.engines.scripted.script import BEHAVIOURS, CREATED, ScriptError, write_script
+from allod.engines.scripted.script import BEHAVIOURS, CREATED, ScriptError, is_model, write_script
 
 MAX_BODY_BYTES: Final = 64 << 20
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -37,6 +37,10 @@ _REASONS: Final = {
 
 Route = Callable[[str, str, bytes], Iterator[acts.Step]]
 """From method, path and body to the steps of the answer."""
+
+
+STAND_IN: Final = "answer"
+"""What a model of an unknown name does in the HTTP product."""
 
 
 class Seen(msgspec.Struct, kw_only=True):
@@ -96,14 +100,37 @@ class Server:
 
 
 async def serve(host: str, port: int, ready: Callable[[int], None] | None = None) -> None:
-    """Serve until cancelled; ``ready`` is told the port once it listens."""
-    server = await Server().start(host, port)
+    """Serve until cancelled; ``ready`` is told the port once it listens.
+
+    A model name that chooses no behaviour is answered as ``answer``: the server stands in for any operator.
+    """
+    server = await Server(answer=stand_in).start(host, port)
     if ready is not None:
         ready(server.port)
     try:
         await asyncio.Event().wait()
     finally:
         await server.close()
+
+
+def stand_in(method: str, path: str, body: bytes) -> Iterator[acts.Step]:
+    """As ``route``, but a model of an unknown name gives the scripted answer under that name."""
+    try:
+        asked = _decoded(body) if method == "POST" else None
+    except ScriptError as error:
+        return acts.refuse(error)
+    if not isinstance(asked, dict):
+        return route(method, path, body)
+    name = asked.get("model")
+    if not isinstance(name, str) or not name or is_model(name):
+        return route(method, path, body)
+    known = {**asked, "model": STAND_IN}
+    if path.split("?", 1)[0].rstrip("/").endswith("/chat/completions"):
+        try:
+            return acts.perform(msgspec.structs.replace(write_script(known), model=name))
+        except ScriptError as error:
+            return acts.refuse(error)
+    return route(method, path, msgspec.json.encode(known))
 
 
 def route(method: str, path: str, body: bytes) -> Iterator[acts.Step]:

@@ -120,7 +120,7 @@ def _deployments(setting: Setting) -> Iterator[Finding]:
         if d.id in setting.trouble:
             yield Finding(name, "wrong", setting.trouble[d.id], "see `allod models list`")
         elif d.api_key_env and d.api_key_env not in os.environ:
-            yield Finding(name, "wrong", f"{d.api_key_env} is not set here", "set it where `allod up` runs")
+            yield Finding(name, "note", f"{d.api_key_env} is not set here; `allod up` needs it where it runs")
         elif unknown:
             yield Finding(name, "note", f"unknown: {', '.join(unknown)}; unknown counts as outside")
         else:

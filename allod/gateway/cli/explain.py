@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allod.admission.admit import AUTO, admit
+from allod.admission.admit import AUTO, Index, admit
 from allod.domain.errors import Invalid, Refused
 from allod.domain.money import plain
 from allod.domain.request import Labels, Sizes
@@ -50,7 +50,7 @@ def command(
     setting = compose.setting(config_path)
     decider = compose.decider(setting.fleet)
     admitted = admit(
-        fleet=setting.fleet,
+        index=Index(setting.fleet),
         app=app_named(setting.fleet, app_id),
         surface="chat",
         model=model or AUTO,

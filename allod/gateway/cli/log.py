@@ -24,8 +24,8 @@ def command() -> None:
 def verify(as_json: bool) -> None:
     """Recompute the whole log of the home at rest. Exit code 3 when anything is not what it must be."""
     from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
-    from allod.store.home import load_home  # noqa: PLC0415
     from allod.store.audit import verify_home  # noqa: PLC0415
+    from allod.store.home import load_home  # noqa: PLC0415
 
     home = load_home(compose.home_root())
     told, end = _progress(quiet=as_json)

@@ -7,8 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from allod.domain.chat import Finish, UsageReport, Whole
-from allod.domain.errors import AllodError, Unavailable
+from allod.domain.errors import AllodError
 from allod.gateway.surfaces import complaints, faults, sse, tokens
+from allod.gateway.surfaces.answers import choices_of, neutral_body
 from allod.gateway.surfaces.chat_request import (
     EXTENSIONS,
     FOREIGN_KINDS,
@@ -118,45 +119,6 @@ def openai_rejection(error: AllodError, receipt: str | None) -> tuple[int, bytes
     """Return the status and OpenAI's ``{"error": ...}`` as bytes."""
     status, inner = faults.openai_error(error, receipt)
     return status, sse.ENCODE({"error": inner})
-
-
-def neutral_body(answer: Whole) -> dict[str, Any]:
-    """Return the ``chat.completion`` object of an answer, decoding its bytes when only they came.
-
-    Raises:
-        Unavailable: the bytes are no such object, or of a dialect nobody asked for.
-
-    """
-    if answer.body is not None:
-        return answer.body
-    if answer.raw is None or answer.dialect != "openai":
-        raise Unavailable("The deployment's answer is not in a form this surface can give.", kind="failed")
-    try:
-        body = msgspec.json.decode(answer.raw)
-    except (ValueError, RecursionError):
-        body = None
-    if not isinstance(body, dict):
-        raise Unavailable("The deployment's answer is not a JSON object.", kind="failed")
-    return body
-
-
-def choices_of(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the choices, at least one, each an object with a ``message`` object.
-
-    Raises:
-        Unavailable: the operator's answer has none.
-
-    """
-    choices = body.get("choices")
-    if isinstance(choices, list) and choices:
-        found = [
-            choice
-            for choice in choices
-            if isinstance(choice, dict) and isinstance(choice.get("message"), dict)
-        ]
-        if len(found) == len(choices):
-            return found
-    raise Unavailable("The deployment's answer has no choice with a message.", kind="failed")
 
 
 def _choice(choice: dict[str, Any], finish: Finish | None) -> dict[str, Any]:

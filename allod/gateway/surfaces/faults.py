@@ -96,8 +96,9 @@ def allod_block(error: AllodError, receipt: str | None) -> dict[str, Any] | None
 
 
 def sentences(error: AllodError) -> str:
-    """Return what, why and what to do as one line of text."""
-    return " ".join(part for part in (error.what, error.why, error.remedy) if part)
+    """Return what, why and what to do as sentences on one line."""
+    parts = [part.rstrip(".") for part in (error.what, error.why, error.remedy) if part]
+    return ". ".join(part[:1].upper() + part[1:] for part in parts) + ("." if len(parts) > 1 else "")
 
 
 def openai_error(error: AllodError, receipt: str | None) -> tuple[int, dict[str, Any]]:

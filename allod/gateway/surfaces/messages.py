@@ -11,7 +11,7 @@ from allod.domain.errors import AllodError
 from allod.domain.usage import Usage
 from allod.gateway.surfaces import complaints, faults, sse
 from allod.gateway.surfaces import messages_request as wire
-from allod.gateway.surfaces.chat import choices_of, neutral_body
+from allod.gateway.surfaces.answers import choices_of, finish_of, model_of, neutral_body
 from allod.gateway.surfaces.contract import Parsed, core_of
 from allod.gateway.surfaces.decode import demand_shallow, json_object
 from allod.gateway.surfaces.faults import Rejected
@@ -67,8 +67,7 @@ class MessagesSurface:
         core = core_of(receipt)
         body = neutral_body(answer)
         choice = choices_of(body)[0]
-        finish = choice.get("finish_reason") or answer.finish
-        finish = finish if finish in ("stop", "length", "tool_calls", "content_filter") else None
+        finish = finish_of(choice, answer)
         content = blocks_of(choice["message"], core=core, echo=parsed.echo, cut=finish == "length")
         called = any(block["type"] == "tool_use" for block in content)
         reason, met = stop_reason(finish, called=called), choice.get("stop_reason")
@@ -79,7 +78,7 @@ class MessagesSurface:
         return sse.ENCODE(
             message_object(
                 core,
-                body.get("model") or parsed.model,
+                model_of(body, parsed.model),
                 content=content,
                 usage=report.usage if report is not None else Usage(),
                 reason=reason,

@@ -8,9 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from allod.domain.chat import Finish
-from allod.domain.errors import Unavailable
 from allod.domain.usage import Usage
-from allod.gateway.surfaces import tokens
+from allod.gateway.surfaces import answers, tokens
 
 _ID: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _STOP: Final[dict[str, str]] = {
@@ -78,51 +77,34 @@ def blocks_of(message: dict[str, Any], *, core: str, echo: MessagesEcho, cut: bo
 
     """
     blocks: list[dict[str, Any]] = []
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    if echo.thinking and isinstance(reasoning, str) and reasoning:
+    reasoning = answers.reasoning_of(message)
+    if echo.thinking and reasoning:
         blocks.append({"type": "thinking", "thinking": reasoning, "signature": ""})
     blocks.extend(
         {"type": "text", "text": text, "citations": None}
-        for text in (_text(message.get("content")), message.get("refusal"))
-        if isinstance(text, str) and text
+        for text in (answers.text_of(message), answers.refusal_of(message))
+        if text
     )
-    for index, call in enumerate(message.get("tool_calls") or []):
+    for index, call in enumerate(answers.calls_of(message)):
         block = _tool_use(call, core, index, cut=cut)
         if block is not None:
             blocks.append(block)
     return blocks
 
 
-def _text(content: object) -> str | None:
-    if isinstance(content, list):
-        return "".join(
-            part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str)
-        )
-    return content if isinstance(content, str) else None
-
-
-def _tool_use(call: object, core: str, index: int, *, cut: bool) -> dict[str, Any] | None:
-    function = call.get("function") if isinstance(call, dict) else None
-    if (
-        not isinstance(call, dict)
-        or not isinstance(function, dict)
-        or not isinstance(function.get("name"), str)
-    ):
-        raise Unavailable("The deployment called a tool without naming it.", kind="failed")
+def _tool_use(call: answers.Call, core: str, index: int, *, cut: bool) -> dict[str, Any] | None:
     try:
-        given = msgspec.json.decode(function.get("arguments") or "{}")
-    except (TypeError, ValueError, RecursionError):
+        given = msgspec.json.decode(call.arguments or "{}")
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         if cut:
             return None
-        raise Unavailable(
-            "The deployment called a tool with arguments that are no JSON object.", kind="failed"
-        )
+        raise answers.unreadable("calls a tool with arguments that are no JSON object")
     return {
         "type": "tool_use",
-        "id": tool_id(call.get("id"), core, index),
-        "name": function["name"],
+        "id": tool_id(call.id, core, index),
+        "name": call.name,
         "input": given,
         "caller": {"type": "direct"},
     }

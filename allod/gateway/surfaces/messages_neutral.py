@@ -77,6 +77,7 @@ def _messages(typed: wire.CountRequest) -> list[dict[str, Any]]:
     for position, message in enumerate(typed.messages):
         match message:
             case wire.AssistantMessage():
+                _demand_content(message, position, last=position == len(typed.messages) - 1)
                 written, open_calls = _assistant(message, position)
                 messages.extend(written)
             case wire.SystemMessage():
@@ -88,6 +89,12 @@ def _messages(typed: wire.CountRequest) -> list[dict[str, Any]]:
     if not any(message["role"] != "system" for message in messages):
         raise Rejected("messages: at least one message with content is required", param="messages")
     return messages
+
+
+def _demand_content(message: wire.AssistantMessage, position: int, *, last: bool) -> None:
+    if not message.content and not last:
+        what = f"messages.{position}: only the last message, if it is an assistant's, may have empty content"
+        raise Rejected(what, param=f"messages[{position}].content")
 
 
 def _assistant(message: wire.AssistantMessage, position: int) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
@@ -118,7 +125,7 @@ def _user(message: wire.UserMessage, position: int, open_calls: tuple[str, ...])
     """Return tool messages first, then what else the user says; images of tool results go to the latter."""
     if isinstance(message.content, str):
         _demand_answered(open_calls, set(), position)
-        return [{"role": "user", "content": message.content}] if message.content else []
+        return [{"role": "user", "content": message.content}]
     answers: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
     parts: list[dict[str, Any]] = []

@@ -194,7 +194,12 @@ class ToolResult(_Strict, tag_field="type", tag="tool_result"):
 class UserMessage(_Strict, tag_field="role", tag="user"):
     """What the user says, shows, and answers for tools."""
 
-    content: str | list[TextBlock | ImageBlock | DocumentBlock | SearchResult | ToolResult]
+    content: (
+        Text
+        | Annotated[
+            list[TextBlock | ImageBlock | DocumentBlock | SearchResult | ToolResult], Meta(min_length=1)
+        ]
+    )
 
 
 class AssistantMessage(_Strict, tag_field="role", tag="assistant"):
@@ -206,7 +211,7 @@ class AssistantMessage(_Strict, tag_field="role", tag="assistant"):
 class SystemMessage(_Strict, tag_field="role", tag="system"):
     """Instructions in the middle of a conversation."""
 
-    content: str | list[LoneText]
+    content: Text | Annotated[list[LoneText], Meta(min_length=1)]
 
 
 Message = UserMessage | AssistantMessage | SystemMessage

@@ -10,7 +10,8 @@ from allod.domain.chat import UsageReport, Whole
 from allod.domain.errors import AllodError
 from allod.gateway.surfaces import complaints, sse, tokens
 from allod.gateway.surfaces import responses_request as wire
-from allod.gateway.surfaces.chat import choices_of, neutral_body, openai_rejection
+from allod.gateway.surfaces.answers import choices_of, finish_of, model_of, neutral_body
+from allod.gateway.surfaces.chat import openai_rejection
 from allod.gateway.surfaces.chat_request import Extensions
 from allod.gateway.surfaces.contract import Parsed, core_of
 from allod.gateway.surfaces.decode import demand_shallow, json_object
@@ -61,13 +62,13 @@ class ResponsesSurface:
         core = core_of(receipt)
         body = neutral_body(answer)
         choice = choices_of(body)[0]
-        status, reason = outcome(choice.get("finish_reason") or answer.finish)
+        status, reason = outcome(finish_of(choice, answer))
         return sse.ENCODE(
             response_object(
                 parsed.echo,
                 core=core,
                 created_s=created_s,
-                model=body.get("model") or parsed.model,
+                model=model_of(body, parsed.model),
                 status=status,
                 output=output_of(choice, core=core, echo=parsed.echo, status=status),
                 usage=None if report is None else tokens.responses_usage(report),

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from allod.domain.chat import Finish
-from allod.domain.errors import Unavailable
+from allod.gateway.surfaces import answers
 from allod.gateway.surfaces import responses_request as wire
 
 
@@ -153,30 +153,20 @@ def output_of(choice: dict[str, Any], *, core: str, echo: ResponsesEcho, status:
     """
     message = choice["message"]
     output: list[dict[str, Any]] = []
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    if isinstance(reasoning, str) and reasoning:
+    reasoning = answers.reasoning_of(message)
+    if reasoning:
         output.append(reasoning_item(core, 0, reasoning, summary=echo.summary, status="completed"))
-    parts: list[dict[str, Any]] = []
-    if isinstance(message.get("content"), str) and message["content"]:
-        parts.append(text_part(message["content"], logprobs_of(choice.get("logprobs"))))
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
-        parts.append({"type": "refusal", "refusal": message["refusal"]})
-    calls = message.get("tool_calls") or []
+    text, refusal = answers.text_of(message), answers.refusal_of(message)
+    parts = [text_part(text, logprobs_of(choice.get("logprobs")))] if text else []
+    if refusal:
+        parts.append({"type": "refusal", "refusal": refusal})
+    calls = answers.calls_of(message)
     if parts or not calls:
         output.append(message_item(core, len(output), parts or [text_part("")], status))
     for call in calls:
-        function = call.get("function") if isinstance(call, dict) else None
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise Unavailable("The deployment called a tool without naming it.", kind="failed")
-        arguments = function.get("arguments")
         output.append(
             call_item(
-                core,
-                len(output),
-                call_id=call.get("id"),
-                name=function["name"],
-                arguments=arguments if isinstance(arguments, str) else "",
-                status=status,
+                core, len(output), call_id=call.id, name=call.name, arguments=call.arguments, status=status
             )
         )
     return output
@@ -191,14 +181,19 @@ def logprobs_of(logprobs: object) -> list[Any]:
 
 
 def _logprob(entry: dict[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        "token": entry.get("token", ""),
-        "logprob": entry.get("logprob", 0.0),
-        "bytes": entry.get("bytes") or [],
+    tops = entry.get("top_logprobs")
+    return {
+        **_token(entry),
+        "top_logprobs": [_token(top) for top in tops if isinstance(top, dict)]
+        if isinstance(tops, list)
+        else [],
     }
-    out["top_logprobs"] = [
-        {"token": top.get("token", ""), "logprob": top.get("logprob", 0.0), "bytes": top.get("bytes") or []}
-        for top in entry.get("top_logprobs") or []
-        if isinstance(top, dict)
-    ]
-    return out
+
+
+def _token(entry: dict[str, Any]) -> dict[str, Any]:
+    token, logprob, spelled = entry.get("token"), entry.get("logprob"), entry.get("bytes")
+    return {
+        "token": token if isinstance(token, str) else "",
+        "logprob": logprob if isinstance(logprob, int | float) else 0.0,
+        "bytes": spelled if isinstance(spelled, list) else [],
+    }

@@ -1,0 +1,191 @@
+"""One request and its answer on a connection, as ASGI sees them.
+
+What a general server would do per message is done here once: the head of an answer waits for its first body
+bytes and leaves with them in one write, no timer is set per request, and a body that has come whole is handed
+over without waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from allod.gateway.protocol import BoundedProtocol
+
+LOG: Final = logging.getLogger("allod")
+HIGH_WATER_BYTES: Final = 65_536
+"""A client is read no further while so much of its body waits to be taken."""
+STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in http.HTTPStatus}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_LAST_CHUNK: Final = b"0\r\n\r\n"
+_DEFECT: Final = b"Internal Server Error"
+
+Message = MutableMapping[str, Any]
+App = Callable[[Any, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+
+
+class Cycle:
+    """A request under way.
+
+    Attributes:
+        response_started: whether the head of the answer was given; response_complete: whether all of it was.
+        disconnected: whether the client is gone.
+        keep_alive: whether the connection outlives the answer.
+        more_body: whether more of the request's body is to come.
+
+    """
+
+    __slots__ = (
+        "_chunked", "_continue", "_head", "_left", "_parts", "_protocol", "_size", "_told", "_waiter",
+        "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope", "task",
+    )  # fmt: skip
+
+    def __init__(self, protocol: BoundedProtocol, scope: Message, *, keep_alive: bool, expects: bool) -> None:
+        self._protocol, self.scope = protocol, scope
+        self.keep_alive, self._continue = keep_alive, expects
+        self.more_body = True
+        self.response_started = self.response_complete = self.disconnected = self._told = False
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._head: bytes | None = None
+        self._chunked = False
+        self._left = 0
+        self.task: asyncio.Task[None] | None = None
+
+    async def run(self, app: App) -> None:
+        """Have the application answer; whatever it does, the connection is left in a known state."""
+        try:
+            await app(self.scope, self.receive, self.send)
+        except Exception as error:  # noqa: BLE001 (a defect of ours must not leave the client waiting)
+            LOG.error("defect: %s in the application", type(error).__name__)  # noqa: TRY400 (no content in logs)
+            await self._defect()
+        finally:
+            if not self.response_complete and not self.disconnected:
+                self._protocol.transport.abort()
+            self._protocol.ended(self)
+
+    async def _defect(self) -> None:
+        if self.response_started or self.disconnected:
+            return
+        self.keep_alive = False
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_DEFECT))]
+        await self.send({"type": "http.response.start", "status": 500, "headers": headers})
+        await self.send({"type": "http.response.body", "body": _DEFECT})
+
+    # --- the request's body
+
+    def take(self, data: bytes) -> None:
+        """Keep a piece of the body."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > HIGH_WATER_BYTES:
+            self._protocol.flow.pause_reading()
+        if self._waiter is not None:
+            self._wake()
+
+    def whole(self) -> None:
+        """Note that the body has come."""
+        self.more_body = False
+        if self._waiter is not None:
+            self._wake()
+
+    def leave(self) -> None:
+        """Note that the client is gone."""
+        self.disconnected = True
+        if self._waiter is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def receive(self) -> Message:
+        """Return the next of the body, or that the client is gone (ASGI)."""
+        protocol = self._protocol
+        if self._continue and not protocol.transport.is_closing():
+            self._continue = False
+            protocol.transport.write(_CONTINUE)
+        while not (self.disconnected or self.response_complete):
+            if self._parts or not (self.more_body or self._told):
+                self._told = not self.more_body
+                body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+                self._parts, self._size = [], 0
+                protocol.flow.resume_reading()
+                return {"type": "http.request", "body": body, "more_body": self.more_body}
+            protocol.flow.resume_reading()
+            self._waiter = protocol.loop.create_future()
+            await self._waiter
+            self._waiter = None
+        return {"type": "http.disconnect"}
+
+    # --- the answer
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the answer (ASGI); waits while the client does not read."""
+        protocol = self._protocol
+        if protocol.flow.write_paused and not self.disconnected:
+            await protocol.flow.drain()
+        if self.disconnected:
+            return
+        if message["type"] == "http.response.start":
+            self._start(message["status"], message["headers"])
+        else:
+            self.write(message.get("body", b""), more=message.get("more_body", False))
+
+    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self.response_started:
+            raise RuntimeError("an answer has one head")
+        self.response_started, self._continue = True, False
+        parts = [STATUS_LINES[status]]
+        self._chunked = True
+        for name, value in (*self._protocol.server_state.default_headers, *headers):
+            if name == b"content-length":
+                self._chunked, self._left = False, int(value)
+            parts += (name, b": ", value, b"\r\n")
+        lines = len(parts) // 4 + 1
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+            lines += 1
+        if self._chunked:
+            parts.append(b"transfer-encoding: chunked\r\n")
+            lines += 1
+        head = b"".join(parts)
+        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
+            raise RuntimeError("a header holds what no header may hold")
+        self._head = head + b"\r\n"
+
+    def write(self, data: bytes, *, more: bool) -> None:
+        """Write body bytes, the head before the first; without ``more`` the answer is complete."""
+        if self.response_complete or not self.response_started:
+            raise RuntimeError("the body of an answer follows its head and ends once")
+        data = self._framed(data, more=more)
+        if self._head is not None:
+            data, self._head = self._head + data, None
+        if data:
+            self._protocol.transport.write(data)
+        if not more:
+            self.response_complete = True
+            if self._waiter is not None:
+                self._wake()
+            if not self.keep_alive:
+                self._protocol.transport.close()
+            self._protocol.on_response_complete()
+
+    def _framed(self, data: bytes, *, more: bool) -> bytes:
+        """Frame body bytes as the head said (RFC 9112 section 6)."""
+        if self.scope["method"] == "HEAD":
+            return b""
+        if self._chunked:
+            if data:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+            return data if more else data + _LAST_CHUNK
+        self._left -= len(data)
+        if self._left < 0 or (self._left and not more):
+            raise RuntimeError("the body is not as long as its content-length says")
+        return data

@@ -1,0 +1,514 @@
+"""A world for system tests: real gateways on temporary homes, real model servers, real sockets.
+
+Nothing here is a mock: the gateway is ``python -m allod up`` in a process of its own (or, for fast tests, the
+same application in a thread), the operators are scripted servers that listen and record, the client speaks
+HTTP over a socket it can also break.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from allod.engines.scripted import Seen, Server
+from allod.store.database import Database, Request
+from allod.store.home import Home as Paths
+from allod.store.home import make_home
+from allod.store.keys import create_key
+
+START_S = 60.0
+LAWFUL = {
+    "operator": "self",
+    "processing": "DE",
+    "at_rest": ["DE"],
+    "transit": ["DE"],
+    "on_premises": True,
+    "records_auditable": True,
+    "inspectable": True,
+    "price": {"input_usd_mtok": 1, "output_usd_mtok": 2},
+    "quality": {"default": 0.9},
+}
+"""Facts that let a deployment see anything."""
+FOREIGN = {
+    "operator": "us-cloud",
+    "processing": "DE",
+    "at_rest": ["DE"],
+    "transit": ["DE"],
+    "on_premises": False,
+    "records_auditable": {"value": True, "grade": "contract"},
+    "inspectable": False,
+    "price": {"input_usd_mtok": 5, "output_usd_mtok": 30},
+    "quality": {"default": 0.95},
+}
+"""Facts of a region in the bloc under an operator controlled from outside."""
+OPERATORS = (
+    {"id": "self", "own": True, "seat": "DE", "controlled_from": ["DE"], "compelled_by": []},
+    {
+        "id": "us-cloud",
+        "seat": "IE",
+        "controlled_from": ["US"],
+        "compelled_by": ["US-CLOUD-ACT", "US-FISA-702"],
+    },
+)
+APPS = ({"id": "ward", "classes": ["phi"]}, {"id": "press", "classes": ["public"]})
+EVERYTHING = ["text", "image", "tools", "json_schema", "logprobs", "embeddings"]
+
+
+# --- configuration
+
+
+def toml_value(value: Any) -> str:
+    """Write one TOML value inline."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {toml_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, Sequence):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    return str(value)
+
+
+def _table(head: str, values: Mapping[str, Any]) -> str:
+    return "\n".join([head, *(f"{k} = {toml_value(v)}" for k, v in values.items() if v is not None), ""])
+
+
+def deployment(name: str, model: str, *, lawful: bool = True, **more: Any) -> dict[str, Any]:
+    """Return a deployment: in-process scripted, or a ``compatible`` one when it has a ``base_url``."""
+    engine = "compatible" if "base_url" in more else "scripted"
+    facts = LAWFUL if lawful else FOREIGN
+    return {"id": name, "engine": engine, "model": model, **facts, "takes": EVERYTHING, **more}
+
+
+def config(
+    deployments: Sequence[Mapping[str, Any]],
+    *,
+    apps: Sequence[Mapping[str, Any]] = APPS,
+    tasks: Sequence[Mapping[str, Any]] = (),
+    tenant: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
+    log: Mapping[str, Any] | None = None,
+    operators: Sequence[Mapping[str, Any]] = OPERATORS,
+) -> str:
+    """Write a configuration."""
+    parts = [_table("[tenant]", {"id": "st-elisabeth", "home": "DE", "bloc": ["EEA"], **(tenant or {})})]
+    parts += [_table("[server]", server)] if server else []
+    parts += [_table("[log]", log)] if log else []
+    for kind, items in (("app", apps), ("operator", operators), ("deployment", deployments), ("task", tasks)):
+        parts += [_table(f"[[{kind}]]", item) for item in items]
+    return "\n".join(parts)
+
+
+# --- the client
+
+
+class Answer:
+    """A whole HTTP answer."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def receipt(self) -> str:
+        return self.headers["allod-receipt"]
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.body[:300]!r}>"
+
+
+class Stream:
+    """A streamed answer under way; ``drop`` breaks the connection as a client that dies does."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection, self._response = connection, response
+        self._socket = connection.sock or response.fp.raw._sock  # type: ignore[attr-defined]
+        self.status = response.status
+        self.headers = {k.lower(): v for k, v in response.getheaders()}
+        self._parts: list[bytes] = []
+
+    @property
+    def receipt(self) -> str:
+        return self.headers["allod-receipt"]
+
+    def events(self) -> Iterator[bytes]:
+        """Yield events as they come, blank line included; keeps all bytes in ``body``."""
+        rest = bytearray()
+        while data := self._response.read1(65536):
+            self._parts.append(data)
+            rest += data
+            while (at := rest.find(b"\n\n")) >= 0:
+                yield bytes(rest[: at + 2])
+                del rest[: at + 2]
+        if rest:
+            yield bytes(rest)
+
+    @property
+    def body(self) -> bytes:
+        """Everything read so far."""
+        return b"".join(self._parts)
+
+    def read(self) -> bytes:
+        """Read to the end."""
+        for _ in self.events():
+            pass
+        return self.body
+
+    def drop(self) -> float:
+        """Break the connection now; returns the time (``time.monotonic``)."""
+        at = time.monotonic()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._response.close()
+        self._connection.close()
+        return at
+
+
+def call(
+    port: int,
+    path: str,
+    body: Any = None,
+    *,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    method: str | None = None,
+    timeout: float = 30.0,
+) -> Answer:
+    """Make one request on a connection of its own."""
+    stream = start(port, path, body, key=key, headers=headers, method=method, timeout=timeout)
+    try:
+        stream.read()
+    finally:
+        stream.drop()
+    return Answer(stream.status, stream.headers, stream.body)
+
+
+def start(
+    port: int,
+    path: str,
+    body: Any = None,
+    *,
+    key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    method: str | None = None,
+    timeout: float = 30.0,
+) -> Stream:
+    """Begin a request and return once the head of its answer is here."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    given = {"content-type": "application/json"} if raw is not None else {}
+    if key is not None:
+        given["authorization"] = f"Bearer {key}"
+    given |= dict(headers or {})
+    connection.request(method or ("GET" if raw is None else "POST"), path, raw, given)
+    return Stream(connection, connection.getresponse())
+
+
+def chat(model: str, text: str = "hello there", *, stream: bool = False, **more: Any) -> dict[str, Any]:
+    """Write a chat request."""
+    body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
+    if stream:
+        body |= {"stream": True}
+    return body
+
+
+def messages(model: str, text: str = "hello there", *, stream: bool = False, **more: Any) -> dict[str, Any]:
+    """Write a request of the Messages API."""
+    return {"max_tokens": 256, **chat(model, text, stream=stream, **more)}
+
+
+def responses(model: str, text: str = "hello there", *, stream: bool = False, **more: Any) -> dict[str, Any]:
+    """Write a request of the Responses API."""
+    return {"model": model, "input": text, **({"stream": True} if stream else {}), **more}
+
+
+# --- operators
+
+
+class Region:
+    """A scripted model server in a thread, recording what reaches it."""
+
+    def __init__(self, answer: Callable[..., Any] | None = None) -> None:
+        self._answer = answer
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.server = Server(record=True, answer=answer)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self.server.close(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.port}/v1"
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def connections(self) -> int:
+        return self.server.connections
+
+    @property
+    def seen(self) -> list[Seen]:
+        return list(self.server.seen)
+
+    def clear(self) -> None:
+        self.server.seen.clear()
+
+    def wait_seen(self, count: int = 1, timeout: float = 10.0) -> list[Seen]:
+        """Wait until so many requests have come."""
+        until(lambda: len(self.server.seen) >= count, timeout)
+        return self.seen
+
+
+class Trap:
+    """A listener that stands for an operator the law forbids: every accepted connection is counted."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self._socket.getsockname()[1]
+        self.touched = 0
+        self.bytes = b""
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._socket.accept()
+            except OSError:
+                return
+            self.touched += 1
+            peer.settimeout(1)
+            with contextlib.suppress(OSError):
+                self.bytes += peer.recv(65536)
+            peer.close()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+
+# --- homes and gateways
+
+
+class World:
+    """One home: its configuration, its keys, its tables, and the commands on it."""
+
+    def __init__(self, root: Path, text: str, environ: Mapping[str, str] | None = None) -> None:
+        self.root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.paths: Paths = make_home(root)
+        self.write(text)
+        self._keys: dict[str, str] = {}
+        self.environ = {**os.environ, "ALLOD_HOME": str(root), **(environ or {})}
+
+    def write(self, text: str) -> None:
+        """Write the configuration."""
+        self.paths.config.write_text(text)
+
+    def key(self, app: str) -> str:
+        """Return the app's key, made at first use."""
+        if app not in self._keys:
+            with contextlib.closing(self.tables()) as tables:
+                self._keys[app] = create_key(tables, app, at_ms=time.time_ns() // 1_000_000)
+        return self._keys[app]
+
+    def tables(self) -> Database:
+        """Open the tables beside whoever else has them open."""
+        return Database.lite_file(self.paths.database)
+
+    def request_row(self, receipt: str) -> Request | None:
+        with contextlib.closing(self.tables()) as tables:
+            return tables.request(receipt)
+
+    def rows(self, receipt: str | None = None) -> list[Any]:
+        with contextlib.closing(self.tables()) as tables:
+            return tables.rows(receipt=receipt)
+
+    def all_requests(self) -> list[Request]:
+        with contextlib.closing(self.tables()) as tables:
+            return tables.recent(1_000_000)
+
+    def allod(
+        self, *args: str, timeout: float = 60.0, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of Allod on this home."""
+        return subprocess.run(
+            [sys.executable, "-m", "allod", *args],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            input=stdin,
+        )
+
+    @contextlib.contextmanager
+    def up(self, *apps: str) -> Iterator[Gateway]:
+        """Run a gateway of its own process on this home; keys of ``apps`` are made first."""
+        for app in apps:
+            self.key(app)
+        gateway = Gateway(self)
+        try:
+            gateway.wait_ready()
+            yield gateway
+        finally:
+            gateway.end()
+
+
+class Gateway:
+    """A running ``python -m allod up``."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.stderr_path = world.root.with_suffix(".stderr")
+        with self.stderr_path.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "allod", "up", "--json", "--port", "0"],
+                env=world.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        self.port = 0
+        self.notices: list[str] = []
+
+    def wait_ready(self) -> None:
+        """Read the line that says where it listens."""
+        said = read_json(self.process, START_S)
+        self.port = int(said["url"].rsplit(":", 1)[1])
+        self.notices = said["notices"]
+
+    @property
+    def stderr(self) -> str:
+        return self.stderr_path.read_text(errors="replace")
+
+    def call(self, path: str, body: Any = None, *, app: str | None = "press", **more: Any) -> Answer:
+        return call(self.port, path, body, key=self._key(app), **more)
+
+    def start(self, path: str, body: Any = None, *, app: str | None = "press", **more: Any) -> Stream:
+        return start(self.port, path, body, key=self._key(app), **more)
+
+    def chat(self, body: Any, *, app: str | None = "press", **more: Any) -> Answer:
+        return self.call("/v1/chat/completions", body, app=app, **more)
+
+    def _key(self, app: str | None) -> str | None:
+        return None if app is None else self.world.key(app)
+
+    def receipt(self, name: str, *, app: str = "press", within_s: float = 5.0) -> dict[str, Any]:
+        """Get a receipt file once it is final."""
+        return json.loads(self.receipt_bytes(name, app=app, within_s=within_s))
+
+    def receipt_bytes(self, name: str, *, app: str = "press", within_s: float = 5.0) -> bytes:
+        end = time.monotonic() + within_s
+        while True:
+            answer = self.call(f"/v1/receipts/{name}", app=app)
+            assert answer.status == 200, answer
+            if answer.json["status"] != "pending":
+                return answer.body
+            assert time.monotonic() < end, f"{name} is still pending"
+            time.sleep(0.01)
+
+    def leaf(self, name: str, *, app: str = "press") -> dict[str, Any]:
+        """Return the terminal leaf of a receipt."""
+        return json.loads(self.receipt(name, app=app)["terminal"]["leaf"])
+
+    def rss_bytes(self) -> int:
+        """Return the resident set of the process."""
+        fields = Path(f"/proc/{self.process.pid}/statm").read_text().split()
+        return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        """End it as a power cut of the process would."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(20)
+
+    def stop(self) -> int:
+        """End it in order; returns the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def end(self) -> None:
+        """End it, in order if it will, and let go of its pipe."""
+        try:
+            self.stop()
+        except subprocess.TimeoutExpired:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def scripted_process() -> Iterator[str]:
+    """Run ``allod up --scripted`` in a process of its own; yields its base URL."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "allod", "up", "--scripted", "--json", "--port", "0"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield read_json(process, START_S)["url"]
+    finally:
+        process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def read_json(process: subprocess.Popen[bytes], within_s: float) -> Any:
+    """Read the one JSON value a process prints when it is up."""
+    assert process.stdout is not None
+    end, got = time.monotonic() + within_s, b""
+    os.set_blocking(process.stdout.fileno(), False)
+    while time.monotonic() < end:
+        got += process.stdout.read() or b""
+        with contextlib.suppress(ValueError):
+            return json.loads(got)
+        if process.poll() is not None:
+            break
+        time.sleep(0.01)
+    raise AssertionError(f"not up: exit {process.poll()}, said {got!r}")
+
+
+def until(truth: Callable[[], Any], within_s: float = 5.0, pause_s: float = 0.005) -> Any:
+    """Wait until something is true and return it; fails when it does not come true in time."""
+    end = time.monotonic() + within_s
+    while not (value := truth()):
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(pause_s)
+    return value
