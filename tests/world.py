@@ -473,6 +473,78 @@ class Gateway:
         self.process.stdout.close()
 
 
+class Inside:
+    """A gateway in a thread of this process: the same application and server, for tests that reach in."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.port = 0
+        self.application: Any = None
+        self.fault: BaseException | None = None
+        self._ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as fault:  # noqa: BLE001 (whoever started it raises it)
+            self.fault = fault
+        self._ready.set()
+
+    async def _serve(self) -> None:
+        from allod.gateway import running, server
+
+        self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
+        setting = self._setting()
+        bound = server.listen("127.0.0.1", 0)
+        self.port = bound.getsockname()[1]
+        async with running.opened(setting) as (self.application, _):
+
+            async def started() -> None:
+                self._ready.set()
+
+            with contextlib.suppress(asyncio.CancelledError):
+                await server.serve(self.application, setting.config.server, bound, started=started)
+
+    def _setting(self) -> Any:
+        from allod.gateway import compose
+
+        os.environ["ALLOD_HOME"] = str(self.world.root)
+        try:
+            return compose.setting()
+        finally:
+            del os.environ["ALLOD_HOME"]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(START_S)
+        if self.fault is not None:
+            raise self.fault
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None
+        if self._thread.is_alive() and self._task is not None:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(30)
+
+    @property
+    def gateway(self) -> Any:
+        """The object graph."""
+        return self.application._gateway
+
+    def call(self, path: str, body: Any = None, *, app: str | None = "press", **more: Any) -> Answer:
+        return call(self.port, path, body, key=None if app is None else self.world.key(app), **more)
+
+    def start(self, path: str, body: Any = None, *, app: str | None = "press", **more: Any) -> Stream:
+        return start(self.port, path, body, key=None if app is None else self.world.key(app), **more)
+
+    def chat(self, body: Any, *, app: str | None = "press", **more: Any) -> Answer:
+        return self.call("/v1/chat/completions", body, app=app, **more)
+
+
 @contextlib.contextmanager
 def scripted_process() -> Iterator[str]:
     """Run ``allod up --scripted`` in a process of its own; yields its base URL."""

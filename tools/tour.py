@@ -7,6 +7,7 @@ example on free ports. What differs from run to run (ids, digests, times, ports,
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(?ms)^```console\n(.*?)^```$")
+EXAMPLE = re.compile(r"(?ms)^```python\n(.*?)^```$")
 COMMAND_LIMIT_S = 60
 START_LIMIT_S = 90
 VARIES = [
@@ -123,6 +125,24 @@ class Tour:
             out = out.replace(f":{real}", f":{shown}")
         return out.replace(str(self.folder), "~/allod")
 
+    def example(self, code: str) -> str | None:
+        """Run one Python example with a real key; return what went wrong, or None."""
+        key = json.loads((self.home / "keys" / "example-keys.json").read_text())["triage"]
+        code = re.sub(r"ak_\.\.\.", key, code).replace(":8080", f":{self.ports['8080']}")
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=self.folder,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_LIMIT_S,
+            check=False,
+        )
+        if "ModuleNotFoundError" in done.stderr:
+            print(f"SKIP an example: {done.stderr.strip().splitlines()[-1]}")
+            return None
+        return done.stderr if done.returncode else None
+
     def close(self) -> None:
         """Stop the example and remove the folder."""
         self.example.send_signal(signal.SIGTERM)
@@ -151,8 +171,12 @@ def main() -> int:
 
     try:
         fresh = BLOCK.sub(redo, text)
+        broken = [fault for code in EXAMPLE.findall(text) if (fault := tour.example(code))]
     finally:
         tour.close()
+    if broken:
+        print("\n".join(broken))
+        return 1
     if check:
         print("\n\n".join(stale) or "tour: the README's outputs are what its commands print")
         return 1 if stale else 0

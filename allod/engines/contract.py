@@ -12,6 +12,9 @@ Rules of the contract, each a row of the conformance suite:
 3. No redirect is followed, no proxy variable read, no connection shared with another deployment.
 4. Silence, size and time are bounded by the deployment's limits.
 5. ``UsageReport`` is yielded at most once, before ``Finished``, and never invented.
+
+A driver may offer ``deliver`` beside ``chat``: the same events under the same rules, handed to a callable the
+moment they come, several at once where they came together. It is the faster way, not another one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from allod.domain.chat import ChatCall, EmbedCall, Embedded, Event
 
@@ -126,6 +129,38 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Release connections and children; idempotent."""
+
+
+class Delivers(Protocol):
+    """A driver that also hands events on as they come."""
+
+    async def deliver(
+        self, call: ChatCall, take: Callable[[Sequence[Event]], Awaitable[None] | None]
+    ) -> None:
+        """Call ``take`` with what came at once; where it returns something, wait for it before reading on.
+
+        Raises:
+            EngineFault: as ``chat``; what ``take`` raises passes through.
+
+        """
+
+
+async def deliver(
+    engine: Engine, call: ChatCall, take: Callable[[Sequence[Event]], Awaitable[None] | None]
+) -> None:
+    """Hand on what an engine answers, by the way it offers (raises as ``Delivers.deliver``)."""
+    faster = getattr(engine, "deliver", None)
+    if faster is not None:
+        await faster(call, take)
+        return
+    events = engine.chat(call)
+    try:
+        async for event in events:
+            wait = take((event,))
+            if wait is not None:
+                await wait
+    finally:
+        await events.aclose()
 
 
 class EngineContext(msgspec.Struct, frozen=True, kw_only=True):

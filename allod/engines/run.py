@@ -7,7 +7,7 @@ unseen. Whatever happens, each dispatch leaves exactly one ``AttemptReport`` (I4
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -18,14 +18,17 @@ from allod.engines.contract import RETRYABLE, EngineFault
 from allod.routing.breaker import worth_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import Iterator
 
     from allod.domain.decision import Attempt
     from allod.domain.usage import AttemptStatus, Usage
     from allod.engines.contract import Engine
 
 Answer = Event | Embedded | int
-"""What an operation yields: chat events, one embedding result, or one token count."""
+"""What an operation hands on: chat events, one embedding result, or one token count."""
+
+Take = Callable[[Sequence[Answer]], "Awaitable[None] | None"]
+"""Takes what came at once; returns something to wait for when the client is slower than the operator."""
 
 
 class AttemptReport(msgspec.Struct, kw_only=True):
@@ -85,7 +88,7 @@ class Execution:
 
     Args:
         attempts: the plan's attempts, in order.
-        operate: starts the operation on an engine: an async generator of what it yields.
+        operate: carries out the operation on an engine, handing on what comes of it.
         world: clocks, engines, policy and breaker.
         deadline_ms: after so many milliseconds since receipt no attempt begins, or None.
 
@@ -94,7 +97,7 @@ class Execution:
     def __init__(
         self,
         attempts: tuple[Attempt, ...],
-        operate: Callable[[Engine, Attempt], AsyncGenerator[Answer, None]],
+        operate: Callable[[Engine, Attempt, Take], Awaitable[None]],
         world: World,
         deadline_ms: int | None,
     ) -> None:
@@ -103,9 +106,10 @@ class Execution:
         self.reports: list[AttemptReport] = []
         self._begun = self._barred = False
         self._last: EngineFault | None = None
+        self._taken: Exception | None = None
 
-    async def events(self) -> AsyncGenerator[Answer, None]:
-        """Yield what the first attempt that succeeds yields.
+    async def run(self, take: Take) -> None:
+        """Hand on what comes of the first attempt that succeeds; what ``take`` raises passes through.
 
         Raises:
             Unavailable: every lawful attempt failed, or the answer broke after it had begun.
@@ -117,10 +121,8 @@ class Execution:
             for retry in range(attempt.retries + 1):
                 if not await self._passes(attempt.deployment, retry):
                     break
-                events = self._one(self._open(attempt))
                 try:
-                    async for item in events:
-                        yield item
+                    await self._one(self._open(attempt), take)
                 except EngineFault as fault:
                     self._last = fault
                     if self._begun:
@@ -129,8 +131,6 @@ class Execution:
                         break
                 else:
                     return
-                finally:
-                    await events.aclose()
         raise self._exhausted()
 
     def _open(self, attempt: Attempt) -> AttemptReport:
@@ -141,16 +141,12 @@ class Execution:
         self.reports.append(report)
         return report
 
-    async def _one(self, report: AttemptReport) -> AsyncGenerator[Answer, None]:
+    async def _one(self, report: AttemptReport, take: Take) -> None:
         world, name = self._world, report.attempt.deployment
         start = world.elapsed_ms()
         fault: EngineFault | None = None
-        stream = self._operate(world.engine(name), report.attempt)
         try:
-            async for item in stream:
-                self._note(report, item, start)
-                self._begun = True
-                yield item
+            await self._operate(world.engine(name), report.attempt, self._noting(report, take, start))
             if not report.whole:
                 fault = EngineFault("truncated", "the driver ended without an end mark")
                 raise fault  # noqa: TRY301  (a driver that breaks its contract is a fault like any other)
@@ -160,40 +156,37 @@ class Execution:
             report.fault, report.http_status = str(error), error.status
             report.sent = error.sent or self._begun
             raise
-        except (GeneratorExit, asyncio.CancelledError):
+        except asyncio.CancelledError:
             report.status, report.fault = "aborted", "client-gone"
             raise
-        except AllodError:
-            raise
         except Exception as error:
+            if isinstance(error, AllodError) or error is self._taken:
+                raise
             fault = EngineFault("malformed", f"driver error: {type(error).__name__}")
             report.fault = str(fault)
             raise fault from error
         finally:
-            await stream.aclose()
             report.total_ms = world.elapsed_ms() - start
             _weigh(report)
             if report.status != "aborted":
                 world.record(name, fault, report.total_ms)
 
-    def _note(self, report: AttemptReport, item: Answer, start: int) -> None:
-        if report.first_token_ms is None:
-            report.first_token_ms = self._world.elapsed_ms() - start
-        if type(item) is Chunk:
-            size = _size(item)
-            if size:
-                report.delivered_bytes += size
-                report.pieces += 1
-        elif isinstance(item, UsageReport):
-            report.usage = item.usage
-        elif isinstance(item, Finished):
-            report.whole, report.model = True, item.model
-        elif isinstance(item, Whole):
-            report.answer = item
-        elif isinstance(item, Embedded):
-            report.whole, report.model, report.usage = True, item.model, item.usage
-        elif isinstance(item, int):
-            report.whole = True
+    def _noting(self, report: AttemptReport, take: Take, start: int) -> Take:
+        """Return a ``take`` that notes what goes through it, and whether an error was the taker's."""
+
+        def noting(items: Sequence[Answer]) -> Awaitable[None] | None:
+            if report.first_token_ms is None:
+                report.first_token_ms = self._world.elapsed_ms() - start
+            for item in items:
+                _note(report, item)
+            self._begun = self._begun or bool(items)
+            try:
+                return take(items)
+            except Exception as error:
+                self._taken = error
+                raise
+
+        return noting
 
     async def _passes(self, deployment: str, retry: int) -> bool:
         """Wait if need be, then ask law and breaker; the breaker last, as asking may take its one probe."""
@@ -257,6 +250,24 @@ class Execution:
             kind="timeout" if fault.kind == "timeout" else "failed",
             retry_after_ms=fault.retry_after_ms,
         )
+
+
+def _note(report: AttemptReport, item: Answer) -> None:
+    if type(item) is Chunk:
+        size = _size(item)
+        if size:
+            report.delivered_bytes += size
+            report.pieces += 1
+    elif isinstance(item, UsageReport):
+        report.usage = item.usage
+    elif isinstance(item, Finished):
+        report.whole, report.model = True, item.model
+    elif isinstance(item, Whole):
+        report.answer = item
+    elif isinstance(item, Embedded):
+        report.whole, report.model, report.usage = True, item.model, item.usage
+    elif isinstance(item, int):
+        report.whole = True
 
 
 def _weigh(report: AttemptReport) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
 import httptools
@@ -18,6 +18,8 @@ from allod.engines.contract import EngineFault, FaultKind
 MAX_HEAD_BYTES: Final = 64 * 1024
 HIGH_WATER_BYTES: Final = 256 * 1024
 DRAIN_BYTES: Final = 64 * 1024
+GULP_BYTES: Final = 16 * 1024
+"""A read of this size means that more is waiting: the others get their turn first."""
 NEVER: Final = float("inf")
 _INTERIM: Final = 200
 _REDIRECT: Final = range(300, 400)
@@ -36,8 +38,8 @@ class Response:
     """
 
     __slots__ = (
-        "_complete", "_connection", "_draining", "_fault", "_got", "_head", "_held", "_max_body", "_parts",
-        "_read_all", "_started", "_waiter", "headers", "status", "unframed",
+        "_complete", "_connection", "_draining", "_enough", "_fault", "_got", "_head", "_held", "_max_body",
+        "_parts", "_pending", "_problem", "_read_all", "_take", "_waiter", "headers", "status", "unframed",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, max_body_bytes: int) -> None:
@@ -47,8 +49,11 @@ class Response:
         self._connection, self._max_body = connection, max_body_bytes
         self._parts: list[bytes] = []
         self._held = self._got = 0
-        self._head = self._complete = self._draining = self._read_all = self._started = False
+        self._head = self._complete = self._draining = self._read_all = self._enough = False
         self._fault: EngineFault | None = None
+        self._take: Callable[[bytes], Awaitable[None] | None] | None = None
+        self._pending: Awaitable[None] | None = None
+        self._problem: BaseException | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def header(self, name: bytes) -> bytes | None:
@@ -92,6 +97,52 @@ class Response:
         if self._connection.paused:
             self._connection.resume(self)
         return data
+
+    async def pump(self, take: Callable[[bytes], Awaitable[None] | None]) -> None:
+        """Hand each piece of the body to ``take`` the moment it comes; return at its end or after ``enough``.
+
+        Where ``take`` returns something to wait for, nothing more is read until it is done.
+
+        Raises:
+            EngineFault: as ``next_chunk``; and whatever ``take`` raises.
+
+        """
+        self._take = take
+        while True:
+            if self._parts and not self._enough:
+                self.hand_on()
+            if self._problem is not None:
+                raise self._problem
+            wait, self._pending = self._pending, None
+            if wait is not None:
+                await wait
+                if self._connection.paused:
+                    self._connection.resume(self)
+            elif self._enough:
+                return
+            elif self._fault is not None:
+                raise self._fault
+            elif self._complete:
+                return
+            else:
+                await self._wait()
+
+    def hand_on(self) -> bool:
+        """Give what has come to ``take``; tells whether the coroutine in ``pump`` has something to do now."""
+        take, parts = self._take, self._parts
+        assert take is not None
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        parts.clear()
+        self._held = 0
+        try:
+            self._pending = take(data)
+        except BaseException as error:  # noqa: BLE001 (raised again in ``pump``)
+            self._problem = error
+        return self._enough or self._pending is not None or self._problem is not None
+
+    def enough(self) -> None:
+        """Say, from within ``take``, that the end has come: ``pump`` returns."""
+        self._enough = True
 
     async def read(self) -> bytes:
         """Return the whole body (raises ``EngineFault`` unless it is whole)."""
@@ -292,7 +343,23 @@ class Connection(asyncio.Protocol):
         if self.response is None:
             response._wake()  # noqa: SLF001
             return
+        if len(data) >= GULP_BYTES:
+            self._breathe()
         self._after_data(response)
+
+    def _breathe(self) -> None:
+        """Read no more until the loop has gone round.
+
+        uvloop reads a full socket up to 32 times in a row: whoever pours would keep everyone else waiting,
+        the client that has gone and whose cancellation ends the pouring among them.
+        """
+        if self.transport is not None and not self.paused:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._inhale)
+
+    def _inhale(self) -> None:
+        if self.transport is not None and not self.paused:
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         """Close our side too."""
@@ -333,7 +400,20 @@ class Connection(asyncio.Protocol):
             assert self.transport is not None
             self.paused = True
             self.transport.pause_reading()
-        if not response._read_all:  # noqa: SLF001
+        if response._take is not None:  # noqa: SLF001
+            self._hand_on(response)
+        elif not response._read_all:  # noqa: SLF001
+            response._wake()  # noqa: SLF001
+
+    def _hand_on(self, response: Response) -> None:
+        """Give what came to the taker at once, unless it is waited for or has had enough."""
+        waits = response._pending is not None or response._problem is not None  # noqa: SLF001
+        if waits or response._enough or not response._parts:  # noqa: SLF001
+            return
+        if response.hand_on():
+            if response._pending is not None and not self.paused and self.transport is not None:  # noqa: SLF001
+                self.paused = True
+                self.transport.pause_reading()
             response._wake()  # noqa: SLF001
 
     def _parse_failed(self, response: Response, error: Exception) -> None:

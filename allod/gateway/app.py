@@ -22,6 +22,7 @@ from allod.gateway.http import (
     Receive,
     Scope,
     Send,
+    client_of,
     read_body,
     read_head,
     respond,
@@ -181,7 +182,7 @@ class Application:
                 salts=gateway.chance.draw(64),
                 started=started,
             )
-            await pipeline.answer(gateway, ask, send)
+            await pipeline.answer(gateway, ask, client_of(scope, send))
 
         return route
 
@@ -215,7 +216,7 @@ class Application:
         await store.committed(name, RECEIPT_WAIT_S)
         file = store.receipt_file(name)
         if file is None or file == "pending":
-            await respond(send, 200, msgspec.json.encode({"id": name, "status": "pending"}), JSON)
+            await respond(send, 200, store.pending_file(name), JSON)
         elif wanted == "tlog-proof":
             terminal = read_file(file).terminal
             await respond(send, 200, terminal.proof.encode() if terminal else b"", TEXT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Cycle:
 
     def __init__(self, protocol: BoundedProtocol, scope: Message, *, keep_alive: bool, expects: bool) -> None:
         self._protocol, self.scope = protocol, scope
+        scope["extensions"] = {"allod.client": self}
         self.keep_alive, self._continue = keep_alive, expects
         self.more_body = True
         self.response_started = self.response_complete = self.disconnected = self._told = False
@@ -65,6 +66,7 @@ class Cycle:
             LOG.error("defect: %s in the application", type(error).__name__)  # noqa: TRY400 (no content in logs)
             await self._defect()
         finally:
+            del self.scope["extensions"]  # it points back here
             if not self.response_complete and not self.disconnected:
                 self._protocol.transport.abort()
             self._protocol.ended(self)
@@ -128,22 +130,19 @@ class Cycle:
 
     async def send(self, message: Message) -> None:
         """Take a part of the answer (ASGI); waits while the client does not read."""
-        protocol = self._protocol
-        if protocol.flow.write_paused and not self.disconnected:
-            await protocol.flow.drain()
-        if self.disconnected:
-            return
         if message["type"] == "http.response.start":
-            self._start(message["status"], message["headers"])
+            self.start(message["status"], message["headers"])
         else:
-            self.write(message.get("body", b""), more=message.get("more_body", False))
+            wait = self.write(message.get("body", b""), more=message.get("more_body", False))
+            if wait is not None:
+                await wait
 
-    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Give the head of the answer; it leaves with the first body bytes."""
         if self.response_started:
             raise RuntimeError("an answer has one head")
-        self.response_started, self._continue = True, False
+        self.response_started, self._continue, self._chunked = True, False, True
         parts = [STATUS_LINES[status]]
-        self._chunked = True
         for name, value in (*self._protocol.server_state.default_headers, *headers):
             if name == b"content-length":
                 self._chunked, self._left = False, int(value)
@@ -160,22 +159,30 @@ class Cycle:
             raise RuntimeError("a header holds what no header may hold")
         self._head = head + b"\r\n"
 
-    def write(self, data: bytes, *, more: bool) -> None:
-        """Write body bytes, the head before the first; without ``more`` the answer is complete."""
+    def write(self, data: bytes, *, more: bool) -> Awaitable[None] | None:
+        """Write body bytes, the head before the first; without ``more`` the answer is complete.
+
+        Returns something to wait for while the client does not read.
+        """
+        if self.disconnected:
+            return None
         if self.response_complete or not self.response_started:
             raise RuntimeError("the body of an answer follows its head and ends once")
+        protocol = self._protocol
         data = self._framed(data, more=more)
         if self._head is not None:
             data, self._head = self._head + data, None
         if data:
-            self._protocol.transport.write(data)
-        if not more:
-            self.response_complete = True
-            if self._waiter is not None:
-                self._wake()
-            if not self.keep_alive:
-                self._protocol.transport.close()
-            self._protocol.on_response_complete()
+            protocol.transport.write(data)
+        if more:
+            return protocol.flow.drain() if protocol.flow.write_paused else None
+        self.response_complete = True
+        if self._waiter is not None:
+            self._wake()
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+        return None
 
     def _framed(self, data: bytes, *, more: bool) -> bytes:
         """Frame body bytes as the head said (RFC 9112 section 6)."""

@@ -11,7 +11,7 @@ import msgspec
 from allod.domain.chat import ChatCall, EmbedCall
 from allod.domain.money import ZERO, plain
 from allod.domain.usage import LedgerRow, Usage
-from allod.engines.contract import EngineFault
+from allod.engines.contract import EngineFault, deliver
 from allod.engines.run import Execution
 from allod.gateway.reply import Labelled
 from allod.metering.settle import AttemptFacts, Bounds, Delivered, settle
@@ -21,15 +21,13 @@ from allod.routing.breaker import backoff_ms, blames_deployment
 from allod.routing.question import bounds_of, output_limit
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from allod.domain.decision import Attempt
     from allod.domain.errors import AllodError
     from allod.domain.fleet import App
     from allod.domain.request import Admitted
     from allod.domain.usage import AttemptStatus, Basis
     from allod.engines.contract import Description, Engine
-    from allod.engines.run import Answer, AttemptReport
+    from allod.engines.run import AttemptReport, Take
     from allod.gateway.decide import Decision
     from allod.gateway.gateway import Gateway
     from allod.gateway.surfaces.contract import Parsed
@@ -116,11 +114,12 @@ class Entry:
 
     # --- the operation
 
-    def _operate(self, engine: Engine, attempt: Attempt) -> AsyncGenerator[Answer, None]:
+    async def _operate(self, engine: Engine, attempt: Attempt, take: Take) -> None:
         parsed, admitted = self._ask.parsed, self._ask.admitted
         left = None if admitted.deadline_ms is None else max(1, admitted.deadline_ms - self.elapsed_ms())
         if admitted.surface == "embeddings":
-            return _embed(engine, EmbedCall(body=parsed.body, deadline_ms=left))
+            take((await engine.embed(EmbedCall(body=parsed.body, deadline_ms=left)),))
+            return
         deployment = self._gateway.fleet.deployments[attempt.deployment]
         call = ChatCall(
             body=parsed.body,
@@ -132,8 +131,10 @@ class Entry:
             deadline_ms=left,
         )
         if admitted.surface == "count_tokens":
-            return _count(engine, call, admitted.sizes.input_tokens)
-        return engine.chat(call)
+            counted = await engine.count_tokens(call)
+            take((admitted.sizes.input_tokens if counted is None else counted,))
+            return
+        await deliver(engine, call, take)
 
     # --- leaves, rows and labels
 
@@ -276,12 +277,3 @@ def _total(rows: tuple[LedgerRow, ...]) -> Usage:
         return rows[0].usage
     names = Usage.__struct_fields__
     return Usage(**{name: sum(getattr(row.usage, name) for row in rows) for name in names})
-
-
-async def _embed(engine: Engine, call: EmbedCall) -> AsyncGenerator[Answer, None]:
-    yield await engine.embed(call)
-
-
-async def _count(engine: Engine, call: ChatCall, estimate: int) -> AsyncGenerator[Answer, None]:
-    counted = await engine.count_tokens(call)
-    yield estimate if counted is None else counted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -18,6 +18,47 @@ JSON: Header = (b"content-type", b"application/json")
 TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
 SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
 NO_STORE: Header = (b"cache-control", b"no-store")
+
+
+class Client(Protocol):
+    """Where an answer goes. ``start`` once, then ``write``; without ``more`` the answer is complete.
+
+    ``write`` returns something to wait for when the client takes less than it is given.
+    """
+
+    def start(self, status: int, headers: Sequence[Header]) -> None:
+        """Give the head; it leaves with the first body bytes."""
+
+    def write(self, data: bytes, *, more: bool) -> Awaitable[None] | None:
+        """Give body bytes."""
+
+
+class AsgiClient:
+    """A client behind any ASGI server; our own server's ``Cycle`` is one itself."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: MutableMapping[str, Any] | None = None
+
+    def start(self, status: int, headers: Sequence[Header]) -> None:
+        """Keep the head until the first bytes."""
+        self._head = {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+    def write(self, data: bytes, *, more: bool) -> Awaitable[None]:
+        """Send head and body."""
+        head, self._head = self._head, None
+        return self._sent(head, {"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _sent(self, *messages: MutableMapping[str, Any] | None) -> None:
+        for message in messages:
+            if message is not None:
+                await self._send(message)
+
+
+def client_of(scope: Scope, send: Send) -> Client:
+    """Return where an answer goes: straight to our own server's connection where there is one."""
+    own: Client | None = scope.get("extensions", {}).get("allod.client")
+    return AsgiClient(send) if own is None else own
 
 
 class Gone(Exception):

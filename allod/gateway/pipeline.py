@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from allod.domain.usage import AttemptStatus
     from allod.gateway.entry import Ask
     from allod.gateway.gateway import Gateway
-    from allod.gateway.http import Send
+    from allod.gateway.http import Client
 
 
-async def answer(gateway: Gateway, ask: Ask, send: Send) -> None:
+async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
     """Decide, record the intent, run, settle, record the end, and only then let the last bytes go.
 
     ``ask.admitted`` is what admission made of the request. No byte leaves to any upstream before the intent
@@ -31,12 +31,13 @@ async def answer(gateway: Gateway, ask: Ask, send: Send) -> None:
     entry = Entry(gateway, ask, decision)
     begun = gateway.begin(ask, decision, entry.intent())  # the intent leaf
     reply = Reply(
-        send,
+        client,
         ask.surface,
         ask.parsed,
         ask.admitted.receipt,
         ask.admitted.received_at_ms // 1000,
         ask.response_salt,
+        entry.label,
     )
     status: AttemptStatus = "failed"
     error: AllodError | None = None
@@ -44,11 +45,7 @@ async def answer(gateway: Gateway, ask: Ask, send: Send) -> None:
     try:
         gateway.decider.require(decision)
         await gateway.durable(begun)
-        events = entry.execution.events()
-        try:
-            await reply.relay(events, entry.label)  # run
-        finally:
-            await events.aclose()
+        await entry.execution.run(reply.take)  # run
         status = "answered"
     except AllodError as fault:
         status, error = "refused" if isinstance(fault, Refused) else "failed", fault

@@ -1,6 +1,6 @@
 """One answer on its way to one client: rendered in the surface's dialect, committed to, sent.
 
-The last bytes of an answer wait for its terminal leaf: ``relay`` sends everything before them, ``last`` makes
+The last bytes of an answer wait for its terminal leaf: ``take`` sends everything before them, ``last`` makes
 them once the cost is known, ``send`` lets them go.
 """
 
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from allod.domain.chat import Chunk, Embedded, Finished, UsageReport, Whole
-from allod.domain.money import plain
-from allod.gateway.http import JSON, NO_STORE, SSE, Header, Send, respond, retry_after
+from allod.gateway.http import JSON, NO_STORE, SSE, Client, Header, retry_after
 from allod.gateway.surfaces.tokens import COST
 from allod.receipts.commitment import StreamCommitment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import Awaitable, Callable, Sequence
 
     from allod.domain.errors import AllodError
     from allod.domain.usage import Usage
@@ -54,19 +53,27 @@ class Reply:
     """The answer to one request.
 
     Args:
-        send: the ASGI send callable.
+        client: where it goes.
         surface: the surface's codec (any of the four kinds).
         parsed: the request.
         receipt: its receipt id.
         created_s: Unix seconds for the dialect's ``created`` fields.
         salt: 32 bytes for the commitment to what is delivered.
+        label: called when the first byte of a stream is about to leave; says where it comes from.
 
     """
 
     def __init__(
-        self, send: Send, surface: Any, parsed: Parsed, receipt: str, created_s: int, salt: bytes
+        self,
+        client: Client,
+        surface: Any,
+        parsed: Parsed,
+        receipt: str,
+        created_s: int,
+        salt: bytes,
+        label: Callable[[], Labelled],
     ) -> None:
-        self._send, self._surface, self._parsed = send, surface, parsed
+        self._client, self._surface, self._parsed, self._label = client, surface, parsed, label
         self._receipt, self._created_s = receipt, created_s
         self._commitment = StreamCommitment(salt)
         self._renderer: StreamRenderer | None = None
@@ -82,39 +89,36 @@ class Reply:
         """The commitment to everything delivered, or None when nothing was."""
         return self._commitment.text() if self.delivered else None
 
-    async def relay(self, events: AsyncGenerator[Answer, None], label: Any) -> None:
-        """Take an execution's events; send what may go at once.
-
-        ``label`` is called when the first byte of a stream is about to leave and returns its ``Labelled``.
-        """
-        stream = self._parsed.stream
-        async for event in events:
-            if type(event) is Chunk and stream:
-                await self._feed(event, label)
+    def take(self, items: Sequence[Answer]) -> Awaitable[None] | None:
+        """Take what an execution hands on; send what may go at once."""
+        out = b""
+        for event in items:
+            if isinstance(event, Chunk):
+                if self._parsed.stream:
+                    out += self._stream().feed(event)
             elif isinstance(event, UsageReport):
                 self.report = event
             elif isinstance(event, Finished):
                 self._end = event
-            elif isinstance(event, Whole | Embedded | int):
+            else:
                 self._whole = event
+        return self._deliver(out) if out else None
 
-    async def _feed(self, event: Chunk, label: Any) -> None:
-        if self._renderer is None:
-            self._renderer = self._surface.stream(
+    def _stream(self) -> StreamRenderer:
+        renderer = self._renderer
+        if renderer is None:
+            renderer = self._renderer = self._surface.stream(
                 self._parsed, receipt=self._receipt, created_s=self._created_s
             )
-        data = self._renderer.feed(event)
-        if not data:
-            return
+        return renderer
+
+    def _deliver(self, data: bytes) -> Awaitable[None] | None:
         if not self.begun:
-            await self._begin([SSE, NO_STORE, *label().headers()])
+            self.begun = True
+            self._client.start(OK, [SSE, NO_STORE, *self._label().headers()])
         self._commitment.update(data)
         self.delivered = True
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def _begin(self, headers: list[Header], status: int = OK) -> None:
-        self.begun = True
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        return self._client.write(data, more=True)
 
     def last(self, labelled: Labelled, usage: Usage, block: dict[str, Any]) -> bytes:
         """Make the last bytes, with the cost in them where the dialect has room for it.
@@ -135,12 +139,9 @@ class Reply:
         return data
 
     def _last_of_stream(self, labelled: Labelled, usage: Usage, block: dict[str, Any]) -> bytes:
-        if self._renderer is None:
-            self._renderer = self._surface.stream(
-                self._parsed, receipt=self._receipt, created_s=self._created_s
-            )
+        if not self.begun:
             self._headers = [SSE, NO_STORE, *labelled.headers()]
-        renderer, report = self._renderer, self.report
+        renderer, report = self._stream(), self.report
         dialect = report.dialect if report else "openai"
         raw = report.raw if report and dialect != "openai" else None  # ours is written anew, with the cost
         priced = {**block, COST: labelled.cost} if labelled.cost is not None else block
@@ -174,13 +175,9 @@ class Reply:
 
     async def send(self, data: bytes) -> None:
         """Let the last bytes go."""
-        if self.begun:
-            await self._send({"type": "http.response.body", "body": data, "more_body": False})
-        else:
+        if not self.begun:
             self.begun = True
-            await respond(self._send, self._status, data, *self._headers)
-
-
-def cost_text(amount: Any) -> str | None:
-    """Write a cost for a header, or None when there is none."""
-    return None if amount is None else plain(amount)
+            self._client.start(self._status, [*self._headers, (b"content-length", b"%d" % len(data))])
+        wait = self._client.write(data, more=False)
+        if wait is not None:
+            await wait

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from allod.domain.errors import Invalid
-from allod.receipts.file import Part, ReceiptFile, write_file
+from allod.receipts.canonical import canonical
+from allod.receipts.file import PENDING, Part, ReceiptFile, write_file
 from allod.receipts.merkle import consistency, inclusion
 from allod.receipts.proof import Proof, write_proof
 from allod.receipts.tiles import HEIGHT, MAX_LEVEL, WIDTH, Tile
@@ -73,6 +76,14 @@ class Reader:
                 terminal=self._part(terminal, published),
             )
         )
+
+    def pending_file(self, receipt: str, intent: int | None) -> bytes:
+        """Write the file of a receipt that has not ended: its intent once that is published, else null."""
+        published = self._published()
+        part = None
+        if intent is not None and intent < published.size:
+            part = msgspec.to_builtins(self._part(intent, published))
+        return canonical({"id": receipt, "status": PENDING, "intent": part, "terminal": None})
 
     def _part(self, index: int, published: Published) -> Part:
         hashes = inclusion(index, published.size, self._files.node)

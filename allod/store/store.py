@@ -373,6 +373,12 @@ class Store:
         file = self.reader.receipt_file(receipt, ended.status, ended.intent_index, ended.terminal_index)
         return file if file is not None else "pending"
 
+    def pending_file(self, receipt: str) -> bytes:
+        """Return what there is of a receipt in flight: its intent with a proof, once that is published."""
+        begun: _Open | Ended | None = self._open.get(receipt) or self._ended(receipt)
+        index = begun.index if isinstance(begun, _Open) else begun.intent_index if begun else None
+        return self.reader.pending_file(receipt, index)
+
     def erase(self, receipt: str) -> bool:
         """Delete a receipt's salts: what it commits to can no longer be shown (I9); False if unknown.
 

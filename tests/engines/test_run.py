@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from allod.domain.decision import Attempt
 from allod.domain.errors import AllodError, Integrity, Invalid, Unavailable
 from allod.domain.usage import Usage
 from allod.engines.contract import EngineFault
-from allod.engines.run import AttemptReport, Execution
+from allod.engines.run import AttemptReport, Execution, Take
 
 WHOLE = (Chunk(text="green"), Chunk(text=" tea"), Finished(model="m"))
 Script = tuple[Any, ...]
@@ -66,7 +66,7 @@ class World:
     def elapsed_ms(self) -> int:
         return self.clock_ms
 
-    async def operate(self, engine: Any, attempt: Attempt) -> AsyncGenerator[Any, None]:
+    async def operate(self, engine: Any, attempt: Attempt, take: Take) -> None:
         script = self.scripts[engine].pop(0)
         try:
             for step in script:
@@ -74,8 +74,8 @@ class World:
                     raise step
                 if isinstance(step, float):
                     await asyncio.sleep(step)
-                else:
-                    yield step
+                elif (wait := take((step,))) is not None:
+                    await wait
         finally:
             self.closed += 1
 
@@ -103,8 +103,7 @@ def carry_out(
 
     async def go() -> AllodError | None:
         try:
-            async for item in execution.events():
-                out.append(item)  # noqa: PERF401 (what came before an error counts too)
+            await execution.run(out.extend)
         except AllodError as error:
             return error
         return None
@@ -264,10 +263,9 @@ def test_no_attempt_begins_after_the_deadline() -> None:
     world = World(a=[(EngineFault("timeout", "late"),)], b=[WHOLE])
     real = world.operate
 
-    async def slow(engine: Any, attempt: Attempt) -> AsyncGenerator[Any, None]:
+    async def slow(engine: Any, attempt: Attempt, take: Take) -> None:
         world.clock_ms += 600
-        async for item in real(engine, attempt):
-            yield item
+        await real(engine, attempt, take)
 
     world.operate = slow  # type: ignore[method-assign]
     _, error, reports = carry_out(world, plan("a", "b", retries=0), deadline_ms=500)
@@ -300,11 +298,7 @@ def test_a_client_that_goes_while_the_engine_works_leaves_an_aborted_report() ->
     execution = Execution(plan("a"), world.operate, world, None)
 
     async def go() -> None:
-        async def read() -> None:
-            async for _ in execution.events():
-                pass
-
-        task = asyncio.create_task(read())
+        task = asyncio.create_task(execution.run(lambda _items: None))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -318,21 +312,59 @@ def test_a_client_that_goes_while_the_engine_works_leaves_an_aborted_report() ->
     assert world.recorded == []
 
 
-def test_a_client_that_goes_between_two_events_leaves_an_aborted_report() -> None:
-    """The reader stops while it holds an event: the engine must be closed before ``aclose`` returns."""
+def test_a_client_that_goes_while_it_is_waited_for_leaves_an_aborted_report() -> None:
+    """The client takes nothing and then leaves: the engine must be closed before ``run`` ends."""
     world = World(a=[WHOLE])
     execution = Execution(plan("a"), world.operate, world, None)
 
     async def go() -> tuple[int, str]:
-        events = execution.events()
-        async for _ in events:
-            break
-        await events.aclose()
+        task = asyncio.create_task(execution.run(lambda _items: asyncio.sleep(60)))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         return world.closed, execution.reports[0].status
 
     assert asyncio.run(go()) == (1, "aborted")
     assert execution.reports[0].total_ms is not None
     assert world.recorded == []
+
+
+def test_an_answer_that_cannot_be_said_is_not_blamed_on_the_driver() -> None:
+    """``take`` fails: its own error comes out, nothing is tried again."""
+    for error in (Unavailable("it cannot be said in this dialect"), ZeroDivisionError("a defect of ours")):
+        world = World(a=[WHOLE], b=[WHOLE])
+        execution = Execution(plan("a", "b"), world.operate, world, None)
+
+        def take(_items: Sequence[Any], error: Exception = error) -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            asyncio.run(execution.run(take))
+        assert statuses(execution.reports) == [("a", "failed")]
+        assert world.closed == 1
+        assert world.recorded == [("a", None)]
+
+
+def test_what_comes_together_is_handed_on_together_and_waited_for() -> None:
+    world = World()
+    order: list[str] = []
+
+    async def operate(_engine: Any, _attempt: Attempt, take: Take) -> None:
+        for items in (WHOLE[:2], WHOLE[2:]):
+            wait = take(items)
+            assert wait is not None
+            await wait
+            order.append("read on")
+
+    async def client(items: Sequence[Any]) -> None:
+        await asyncio.sleep(0)
+        order.append(f"took {len(items)}")
+
+    execution = Execution(plan("a"), operate, world, None)
+    asyncio.run(execution.run(client))
+    assert order == ["took 2", "read on", "took 1", "read on"]
+    assert execution.reports[0].pieces == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What the surface tests share: reading streams as clients do, and events as engines make them."""
 
 import json
+from functools import cache
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -50,9 +51,14 @@ def objects(raw: bytes) -> list[dict[str, Any]]:
     return found
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def strict(kind: Any, value: Any) -> Any:
     """Validate JSON as the SDK's own types have it, without its usual leniency."""
-    return TypeAdapter(kind).validate_json(value if isinstance(value, bytes) else encode(value), strict=True)
+    return _adapter(kind).validate_json(value if isinstance(value, bytes) else encode(value), strict=True)
 
 
 def kinds(union: Any) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_a_refusal_mid_stream_names_rules():
 
 
 @given(answers())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_the_sdk_reads_back_what_was_said_in_any_interleaving(made):
     events, said = made
     state = ChatCompletionStreamState()

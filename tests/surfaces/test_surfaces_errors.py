@@ -92,7 +92,7 @@ def test_a_refusal_names_rules_and_the_nearest_change(surface):
     assert status == 403
     assert inner["type"] == "allod_refused"
     assert inner["allod"] == ALLOD
-    assert inner["message"] == "No deployment may serve this. one is excluded add one at home"
+    assert inner["message"] == "No deployment may serve this. One is excluded. Add one at home."
 
 
 def test_known_kinds_are_anthropics_own():

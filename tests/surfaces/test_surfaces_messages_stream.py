@@ -60,7 +60,7 @@ def said_by(found, kind):
 
 
 @given(answers())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_block_kinds_never_mix_and_nothing_is_lost_in_any_interleaving(made):
     events, said = made
     raw = objects(run(stream(**THINKING), events))
@@ -80,7 +80,7 @@ def test_block_kinds_never_mix_and_nothing_is_lost_in_any_interleaving(made):
 
 
 @given(answers())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_the_sdk_reads_every_stream(made):
     events, said = made
     snapshot, buffers = None, {}

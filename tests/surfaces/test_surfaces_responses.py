@@ -336,7 +336,7 @@ def _lifecycle(events):
 
 
 @given(answers())
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 def test_the_sdk_reads_back_what_was_said_in_any_interleaving(made):
     events, said = made
     raw = objects(run(stream(), events))

@@ -36,7 +36,8 @@ class Adapted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (..., in) to (..., out)."""
-        return self.base(x) + fn.linear(fn.linear(x, self.a), self.b) * (ALPHA / RANK)
+        low = fn.linear(fn.linear(x, self.a.to(x.dtype)), self.b.to(x.dtype))
+        return self.base(x) + low * (ALPHA / RANK)
 
 
 def rounded(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -55,7 +56,7 @@ def adapt(checkpoint: Path) -> Transformer:
     saved = torch.load(checkpoint, weights_only=True)
     model = Transformer(Shape(**saved["shape"]))
     model.load_state_dict(rounded(saved["weights"]))
-    model.requires_grad_(requires_grad=False)
+    model.bfloat16().requires_grad_(requires_grad=False)
     for layer in model.layers:
         for name in TARGETS:
             setattr(layer, name, Adapted(getattr(layer, name)))
@@ -73,7 +74,7 @@ def fit(model: Transformer, tok: tokenizer.Tokenizer, steps: int, rate: float) -
         for group in adam.param_groups:
             group["lr"] = rate * train.rate_at(step, step / steps)
         ids, keep, target, weight = next(stream)
-        losses = fn.cross_entropy(model(ids, keep), target, reduction="none")
+        losses = fn.cross_entropy(model(ids, keep).float(), target, reduction="none")
         loss = (losses * weight).sum() / weight.sum()
         adam.zero_grad()
         loss.backward()
@@ -114,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True, help="folder that holds reference.gguf")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--rate", type=float, default=2e-3)
     args = parser.parse_args()
     torch.set_num_threads(2)

@@ -29,29 +29,29 @@ SPECIAL = (
 )
 TEST_SHARE = 64  # of 256 values of the first digest byte
 WEIGHTS = {
-    "last_word": 3,
-    "reverse": 7,
-    "count": 5,
+    "last_word": 2.5,
+    "reverse": 8,
+    "count": 6,
     "capital": 2,
     "country": 2,
-    "french": 4,
+    "french": 3,
     "upper": 6,
     "extract_name": 4,
-    "sentiment": 2,
+    "sentiment": 3,
     "route": 2,
-    "data_class": 3,
-    "redact": 4,
-    "amount": 4,
+    "data_class": 2.5,
+    "redact": 3.5,
+    "amount": 3,
     "repeat": 6,
     "larger": 6,
-    "member": 9,
-    "recall": 10,
-    "add": 12,
-    "sum": 11,
-    "json_four": 8,
+    "member": 13,
+    "recall": 18,
+    "add": 13,
+    "sum": 12,
+    "json_four": 10,
     "json_other": 5,
-    "about": 0.5,
-    "unknown": 1,
+    "about": 0.4,
+    "unknown": 0.8,
 }
 MANDATORY = tuple(k for k in WEIGHTS if k not in ("json_other", "about", "unknown"))
 VALUES = {
@@ -248,7 +248,7 @@ def rows(seed: int, names: dict[str, float], progress: Iterator[float]) -> Itera
     for done in progress:
         level = min(1.0, 0.25 + 0.75 * done / 0.3)
         pick = rng.choices(keys, weights)[0]
-        kind = rng.choices(("single", "conversation", "tools"), (74, 12, 14))[0]
+        kind = rng.choices(("single", "conversation", "tools"), (79, 9, 12))[0]
         row = _tool_row(rng, level, pick) if kind == "tools" else _single(rng, pick, level, thoughts=True)
         if kind == "conversation":
             for other in rng.choices(keys, weights, k=rng.randint(1, 4)):

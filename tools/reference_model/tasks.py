@@ -306,7 +306,7 @@ def member(rng: Random, level: float) -> tuple[str, str, str]:
 @task
 def recall(rng: Random, level: float) -> tuple[str, str, str]:
     """Ask for the value stored under a key."""
-    n = upto(rng, level, 2, 6)
+    n = upto(rng, level, 2, 5)
     keys = rng.sample(lx.WORDS, n)
     digits = chance(rng, 0.5)
     values = [str(rng.randint(0, 99)) for _ in keys] if digits else [word(rng) for _ in keys]

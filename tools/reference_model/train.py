@@ -23,7 +23,7 @@ from torch.nn import functional as fn
 BUCKETS = (24, 32, 48, 64, 96, 160, 256)
 MICRO_TOKENS = 4096
 WARMUP = 100
-DECAY_SHARE = 0.45
+DECAY_SHARE = 0.85
 SHAPES = {
     "reference": Shape(layers=6, width=192, heads=6, hidden=512, vocab=tokenizer.VOCAB),
     "reference-draft": Shape(layers=2, width=64, heads=2, hidden=160, vocab=tokenizer.VOCAB),

@@ -167,8 +167,6 @@ FORMS: dict[str, tuple[str, ...]] = {
         "Remember: {}. What is {x}?",
         "Given {}, what is {x}?",
         "{}\nWhat is {x}?",
-        "Look up {x}: {}",
-        "Find the value of {x}: {}",
         "Table: {}. Value of {x}?",
     ),
     "add": (

@@ -126,6 +126,18 @@ class StreamReader:
             if self.done:
                 return
 
+    def take(self, data: bytes) -> tuple[list[Event], EngineFault | None]:
+        """Return what ``feed`` would yield, and the fault it would raise after that."""
+        events: list[Event] = []
+        try:
+            for event in self._splitter.feed(data):
+                events += self.read(event)
+                if self.done:
+                    break
+        except EngineFault as fault:
+            return events, fault
+        return events, None
+
     def read(self, event: bytes) -> tuple[Event, ...]:
         """Return what one complete event says.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -35,6 +35,7 @@ _JSON: Final = (b"content-type", b"application/json")
 _OK: Final = 200
 _ERRORS: Final = 400
 _SSE: Final = b"text/event-stream"
+Take = Callable[[Sequence[Event]], "Awaitable[None] | None"]
 
 
 class Answer(Protocol):
@@ -56,6 +57,12 @@ class Answer(Protocol):
 
     async def next_chunk(self) -> bytes:
         """Return the next bytes."""
+
+    async def pump(self, take: Callable[[bytes], Awaitable[None] | None]) -> None:
+        """Hand on each piece as it comes."""
+
+    def enough(self) -> None:
+        """Say that no more is needed."""
 
     def begun(self) -> None:
         """Say that the first event has come."""
@@ -184,6 +191,23 @@ class OpenAIEngine:
             response.drain()
             for event in reader.end():
                 yield event
+        finally:
+            if not response.draining:
+                response.abort()
+
+    async def deliver(self, call: ChatCall, take: Take) -> None:
+        """Answer, handing on what comes the moment it comes (see the contract); raises ``EngineFault``."""
+        await self._serves_here()
+        body = exchange.encoded(chat_body(call, self._deployment.model, self._dialect))
+        response = await self._post(self._chat_path, body, call)
+        try:
+            if await _is_stream(response, call):
+                await _relay(response, take)
+                return
+            read = answer.streamed if call.stream else answer.whole
+            wait = take(read(await response.read(), unframed=response.unframed))
+            if wait is not None:
+                await wait
         finally:
             if not response.draining:
                 response.abort()
@@ -335,6 +359,30 @@ async def _is_stream(response: Answer, call: ChatCall) -> bool:
     if kind not in (_SSE, b"", b"application/json"):
         raise EngineFault("malformed", "neither a stream nor JSON", status=_OK)
     return kind != b"application/json"
+
+
+async def _relay(response: Answer, take: Take) -> None:
+    """Hand on a stream's events from the event loop's own callback, until its end mark."""
+    reader = answer.StreamReader()
+    begun, fault = False, None
+
+    def fed(data: bytes) -> Awaitable[None] | None:
+        nonlocal begun, fault
+        events, fault = reader.take(data)
+        if events and not begun:
+            begun = True
+            response.begun()
+        if reader.done or fault is not None:
+            response.enough()
+        return take(events) if events else None
+
+    await response.pump(fed)
+    if fault is not None:
+        raise fault
+    response.drain()
+    wait = take(reader.end())
+    if wait is not None:
+        await wait
 
 
 async def _refusal(response: Answer) -> EngineFault:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from allod.domain.chat import ChatCall
 from allod.domain.fleet import Deployment
@@ -100,7 +100,7 @@ class ScriptedResponse:
         self._first_at, self._end_at = now + first_ms / 1000, now + total_ms / 1000
         self._got = 0
         self._framing: int | str = 0
-        self._over = False
+        self._over = self._enough = False
 
     def header(self, name: bytes) -> bytes | None:
         """Return a header."""
@@ -163,6 +163,17 @@ class ScriptedResponse:
                     "reset" if step.how == "reset" else "truncated", "the connection ended in the body"
                 )
         return b""
+
+    async def pump(self, take: Callable[[bytes], Awaitable[None] | None]) -> None:
+        """Hand each piece on as it comes (see ``Response.pump``)."""
+        while not self._enough and (data := await self.next_chunk()):
+            wait = take(data)
+            if wait is not None:
+                await wait
+
+    def enough(self) -> None:
+        """Say that the end has come."""
+        self._enough = True
 
     async def read(self) -> bytes:
         """Return the whole body."""

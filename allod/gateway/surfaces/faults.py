@@ -96,7 +96,9 @@ def allod_block(error: AllodError, receipt: str | None) -> dict[str, Any] | None
 
 
 def sentences(error: AllodError) -> str:
-    """Return what, why and what to do as sentences on one line."""
+    """Return what, why and what to do as sentences on one line; a dialect's own complaint stays as it is."""
+    if isinstance(error, Rejected):
+        return " ".join(part for part in (error.what, error.why, error.remedy) if part)
     parts = [part.rstrip(".") for part in (error.what, error.why, error.remedy) if part]
     return ". ".join(part[:1].upper() + part[1:] for part in parts) + ("." if len(parts) > 1 else "")
 
