@@ -49,6 +49,9 @@ def fit(document: dict[str, Any], paths: dict[str, tuple[str, ...]], model: str)
             ]
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 content["schema"] = _narrow(content.get("schema", {}), out, model)
+            if method == "post":  # some documents do not say that answers may stream
+                answer = operation["responses"]["200"].setdefault("content", {})
+                answer.setdefault("text/event-stream", {})
     return out
 
 

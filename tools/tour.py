@@ -85,7 +85,7 @@ class Tour:
         (self.home / "allod.toml").write_text(config)
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.env = {**os.environ, "ALLOD_HOME": ".allod", "PATH": path, "COLUMNS": "100", "NO_COLOR": "1"}
-        self.example = subprocess.Popen(
+        self.child = subprocess.Popen(
             [sys.executable, str(ROOT / "examples/hospital/run.py")],
             env={**self.env, "ALLOD_HOME": str(self.home)},
             stdout=subprocess.PIPE,
@@ -96,13 +96,13 @@ class Tour:
 
     def _wait(self) -> None:
         until = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < until and self.example.poll() is None:
+        while time.monotonic() < until and self.child.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", int(self.ports["8080"]))) == 0:
                     return
             time.sleep(0.1)
-        self.example.kill()
-        sys.exit("tour: the example did not start:\n" + (self.example.communicate()[0] or ""))
+        self.child.kill()
+        sys.exit("tour: the example did not start:\n" + (self.child.communicate()[0] or ""))
 
     def run(self, command: str) -> str:
         """Run one command as a reader would type it and return what it prints."""
@@ -145,11 +145,11 @@ class Tour:
 
     def close(self) -> None:
         """Stop the example and remove the folder."""
-        self.example.send_signal(signal.SIGTERM)
+        self.child.send_signal(signal.SIGTERM)
         try:
-            self.example.wait(30)
+            self.child.wait(30)
         except subprocess.TimeoutExpired:
-            self.example.kill()
+            self.child.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -40,8 +40,9 @@ class Cycle:
     """
 
     __slots__ = (
-        "_chunked", "_continue", "_head", "_left", "_parts", "_protocol", "_size", "_told", "_waiter",
-        "disconnected", "keep_alive", "more_body", "response_complete", "response_started", "scope", "task",
+        "_chunked", "_continue", "_head", "_left", "_linger", "_parts", "_protocol", "_size", "_told",
+        "_waiter", "disconnected", "keep_alive", "more_body", "response_complete", "response_started",
+        "scope", "task",
     )  # fmt: skip
 
     def __init__(self, protocol: BoundedProtocol, scope: Message, *, keep_alive: bool, expects: bool) -> None:
@@ -54,8 +55,8 @@ class Cycle:
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
         self._head: bytes | None = None
-        self._chunked = False
-        self._left = 0
+        self._chunked = self._linger = False
+        self._left: int | None = None
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, app: App) -> None:
@@ -118,9 +119,9 @@ class Cycle:
                 self._told = not self.more_body
                 body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
                 self._parts, self._size = [], 0
-                protocol.flow.resume_reading()
+                protocol.read_on()
                 return {"type": "http.request", "body": body, "more_body": self.more_body}
-            protocol.flow.resume_reading()
+            protocol.read_on()
             self._waiter = protocol.loop.create_future()
             await self._waiter
             self._waiter = None
@@ -138,9 +139,15 @@ class Cycle:
                 await wait
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Give the head of the answer; it leaves with the first body bytes."""
+        """Give the head of the answer; it leaves with the first body bytes.
+
+        A connection on which more of the request's body may come is not used again: what follows could be
+        taken for the body, or the body for a request.
+        """
         if self.response_started:
             raise RuntimeError("an answer has one head")
+        if self.more_body:
+            self.keep_alive, self._linger = False, not self._continue
         self.response_started, self._continue, self._chunked = True, False, True
         parts = [STATUS_LINES[status]]
         for name, value in (*self._protocol.server_state.default_headers, *headers):
@@ -151,6 +158,8 @@ class Cycle:
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
             lines += 1
+        if self._chunked and self.scope["http_version"] == "1.0":
+            self._chunked = False  # it ends with the connection (RFC 9112 section 6.1)
         if self._chunked:
             parts.append(b"transfer-encoding: chunked\r\n")
             lines += 1
@@ -179,7 +188,7 @@ class Cycle:
         self.response_complete = True
         if self._waiter is not None:
             self._wake()
-        if not self.keep_alive:
+        if not (self.keep_alive or (self._linger and self.more_body)):
             protocol.transport.close()
         protocol.on_response_complete()
         return None
@@ -192,6 +201,8 @@ class Cycle:
             if data:
                 data = b"%x\r\n%b\r\n" % (len(data), data)
             return data if more else data + _LAST_CHUNK
+        if self._left is None:
+            return data
         self._left -= len(data)
         if self._left < 0 or (self._left and not more):
             raise RuntimeError("the body is not as long as its content-length says")

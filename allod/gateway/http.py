@@ -103,7 +103,7 @@ def read_head(headers: list[Header]) -> Head:
             if name == b"x-api-key" and name in found:
                 raise Invalid("header x-api-key is given twice", param="x-api-key", kind="key")
             found[name] = found[name] + b"," + value if name in found else value
-        elif name.startswith(b"allod-"):
+        elif name.startswith((b"allod-", b"allod_")):
             labels = (*labels, (name, value))
     length, betas = found.get(b"content-length"), found.get(b"anthropic-beta")
     if length is not None and not length.isdigit():

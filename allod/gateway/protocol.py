@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from allod.gateway.config import Server
 
 _ONCE = frozenset({b"authorization", b"host", b"content-length"})
-_REASON = {400: b"Bad Request", 408: b"Request Timeout", 413: b"Content Too Large"}
+_REASON = {400: b"Bad Request", 408: b"Request Timeout", 503: b"Service Unavailable"}
 
 _ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
 IDLE_MS: Final = 75_000
@@ -57,7 +57,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.phase, self.since = IDLE, self.loop.time()
-        self._header_bytes = self._head_raw = 0
+        self._header_bytes = self._head_raw = self._loose = 0
+        self._in_head = True
         self._header_seen: set[bytes] = set()
         self._running: Cycle | None = None
         self._queued: deque[Cycle] = deque()
@@ -67,6 +68,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.phase, self.since = HEAD, self.loop.time()
         if len(self.connections) > self.limits.max_connections:
+            transport.write(plain_error(503, "too many connections"))
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
@@ -89,6 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = b"", [], False
         self._header_bytes = self._head_raw = 0
         self._header_seen.clear()
+        self._in_head = True
         if self.phase in (IDLE, HEAD):
             self.phase, self.since = HEAD, self.loop.time()
 
@@ -98,11 +101,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the field, and refuse a second one of a kind that must be single."""
+        """Count the field, and refuse a second one of a kind that must be single.
+
+        A field behind the body (a trailer) is counted and dropped: it may not say who asks or for what (RFC
+        9110 section 6.5.1).
+        """
         size = self._header_bytes = self._header_bytes + len(name) + len(value) + 4
         if size > self.limits.max_header_bytes:
             self._count(0)
         name = name.lower()
+        if not self._in_head:
+            if name.startswith(b"allod-"):
+                raise Invalid("an Allod-* field may not come behind the body")
+            return
         if name in _ONCE:
             if name in self._header_seen:
                 raise Invalid(f"header {name.decode('ascii')} is given twice")
@@ -113,7 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application and begin to wait for its body."""
-        self.phase, self.since = BODY, self.loop.time()
+        self.phase, self.since, self._in_head = BODY, self.loop.time(), False
         parser, url = self.parser, self.url
         if url.startswith(b"/") and b"?" not in url and b"%" not in url and b"#" not in url:
             raw_path, query = url, b""
@@ -122,6 +133,10 @@ class BoundedProtocol(HttpToolsProtocol):
             raw_path, query = parsed.path or b"/", parsed.query or b""
         path = raw_path.decode("ascii")
         version = parser.get_http_version()
+        if b"host" not in self._header_seen and version != "1.0":
+            raise Invalid("header host is missing")  # RFC 9112 section 3.2
+        if parser.should_upgrade():
+            self._loose = self._length()
         scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -172,10 +187,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the client has sent everything; what follows is ours."""
+        if self._loose:
+            return
         done = self.cycle.response_complete
         self.phase, self.since = IDLE if done else ANSWER, self.loop.time()
         if not done:
             self.cycle.whole()
+        elif not self.cycle.keep_alive:
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -184,7 +203,30 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.phase == ANSWER and not self._queued:
             self.phase = IDLE
         if not self.transport.is_closing():
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Read what the client sends, unless requests that it sent already still wait for their turn."""
+        if not self._queued:
             self.flow.resume_reading()
+
+    # --- a request that asks for another protocol: it is answered as any other (RFC 9110 section 7.8)
+
+    def _length(self) -> int:
+        """Return how much body follows: the parser leaves it to whoever would switch protocols."""
+        if any(name == b"transfer-encoding" for name, _ in self.headers):
+            raise Invalid("a request with a chunked body cannot ask for another protocol")
+        return int(next((value for name, value in self.headers if name == b"content-length"), b"0"))
+
+    def _stay(self, rest: bytes) -> bytes:
+        """Take the body of such a request; returns what is behind it."""
+        body, rest = rest[: self._loose], rest[self._loose :]
+        self._loose -= len(body)
+        if body:
+            self.on_body(body)
+        if not self._loose:
+            self.on_message_complete()
+        return rest
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
@@ -203,13 +245,20 @@ class BoundedProtocol(HttpToolsProtocol):
         The parser keeps an unfinished field to itself, so the bytes of a head are counted here as well.
         """
         try:
-            if self.phase == HEAD:
-                self._count_raw(len(data))
-            self.parser.feed_data(data)
+            while data:
+                if self._loose:
+                    data = self._stay(data)
+                    continue
+                if self._in_head:
+                    self._count_raw(len(data))
+                try:
+                    self.parser.feed_data(data)
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = data[upgrade.args[0] :]
+                else:
+                    return
         except Invalid as error:
             self._reject(400, error.what)
-        except httptools.HttpParserUpgrade:
-            return  # the request is answered as any other, in HTTP/1.1 (RFC 9110 section 7.8)
         except httptools.HttpParserError:
             self._reject(400, self._cause() or "this is not HTTP/1.1")
 
@@ -226,10 +275,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _reject(self, status: int, message: str) -> None:
         if not self.transport.is_closing():
-            cycle: Cycle | None = self.cycle
-            if cycle is None or cycle.response_complete or not cycle.response_started:
+            if self._silent():
                 self.transport.write(plain_error(status, message))
             self.transport.close()
+
+    def _silent(self) -> bool:
+        """Tell whether an error may be said here: no answer is under way, or was the last one."""
+        cycle: Cycle | None = self._running or self.cycle
+        if cycle is None or not cycle.response_started:
+            return True
+        return cycle.response_complete and cycle.keep_alive
 
     def pause_writing(self) -> None:
         """Note since when the client takes nothing."""
@@ -260,7 +315,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """End an overdue connection: 408 while nothing was answered, a plain close when idle, else abort."""
         if late == "idle":
             self.transport.close()
-        elif late in ("head", "body") and (self.cycle is None or not self.cycle.response_started):
+        elif late in ("head", "body") and self._silent():
             self.transport.write(plain_error(408, f"the {late} of the request took too long"))
             self.transport.close()
         else:

@@ -6,6 +6,10 @@ import asyncio
 import json
 import urllib.request
 
+from allod.domain.chat import ChatCall
+from allod.domain.fleet import Deployment
+from allod.engines.contract import EngineContext
+from allod.engines.registry import make_engine
 from allod.engines.scripted.server import STAND_IN, Server, stand_in
 
 
@@ -42,3 +46,24 @@ def test_known_behaviours_stay_what_they_are() -> None:
 def test_embeddings_of_an_unknown_model() -> None:
     answer, _ = asyncio.run(_ask("/v1/embeddings", {"model": "text-embedding-9", "input": "hello"}))
     assert len(answer["data"]) == 1  # type: ignore[arg-type]
+
+
+async def _described(behaviour: Server) -> tuple[str, str]:
+    server = await behaviour.start()
+    deployment = Deployment(
+        id="d", engine="openai", model="gpt-5.5", operator="o", base_url=f"http://127.0.0.1:{server.port}/v1"
+    )
+    engine = make_engine(
+        deployment, EngineContext(environ={}, allow_address=lambda _h, _p: True, state_dir="/")
+    )
+    before = engine.describe().evidence
+    call = ChatCall(body={"model": "m", "messages": [{"role": "user", "content": "hello"}]}, stream=False)
+    async for _ in engine.chat(call):
+        pass
+    await engine.close()
+    await server.close()
+    return before, engine.describe().evidence
+
+
+def test_an_answer_that_says_it_is_simulated_is_not_taken_for_an_operators() -> None:
+    assert asyncio.run(_described(Server(answer=stand_in))) == ("operator-claims", "simulated")

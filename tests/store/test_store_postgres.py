@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             subprocess.run(["sleep", "0.05"], check=True)
         yield f"postgresql+psycopg://allod@/postgres?host={data}"
     finally:
-        server.terminate()
-        server.wait()
+        server.send_signal(signal.SIGINT)  # do not wait for clients
+        server.wait(30)
 
 
 def open_pg(tmp_path: Path, url: str, name: str = "home") -> Store:
@@ -101,6 +102,21 @@ def test_two_homes_share_one_database_and_keep_their_logs_apart(tmp_path: Path, 
     assert one.owner(other) == "triage"
     one.close()
     two.close()
+    assert others(url) == 0
+
+
+def others(url: str) -> int:
+    """How many connections besides our own are open."""
+    database = Database(url)
+    with database.engine.connect() as connection:
+        count = connection.scalar(
+            sa.text(
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        )
+    database.close()
+    return int(count)
 
 
 def test_a_lost_connection_heals(tmp_path: Path, url: str) -> None:
@@ -119,3 +135,4 @@ def test_a_lost_connection_heals(tmp_path: Path, url: str) -> None:
     store.database.engine.dispose()
     assert final(store, receipt)["status"] == "answered"
     store.close()
+    assert others(url) == 0

@@ -79,7 +79,8 @@ def fit(model: Transformer, tok: tokenizer.Tokenizer, steps: int, rate: float) -
         adam.zero_grad()
         loss.backward()
         adam.step()
-        mean = float(loss) if step == 0 else 0.95 * mean + 0.05 * float(loss)
+        now = float(loss.detach())
+        mean = now if step == 0 else 0.95 * mean + 0.05 * now
         if step % 20 == 0 or step + 1 == steps:
             print(f"step {step} loss {mean:.4f} wall {time.time() - start:.0f}", flush=True)
 
@@ -117,8 +118,9 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True, help="folder that holds reference.gguf")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(SEED)
     model = adapt(args.work / "reference.pt")
     fit(model, tokenizer.load(args.work / "tokenizer.json"), args.steps, args.rate)

@@ -100,6 +100,8 @@ class Way(Protocol):
         """Close everything."""
 
 
+_SIMULATED: Final = "the operator's answer says that it is simulated"
+
 def make(deployment: Deployment, context: EngineContext) -> OpenAIEngine:
     """Make the driver (the factory named in ``allod.engines``; raises ``EngineFault`` ``unavailable``)."""
     return OpenAIEngine(deployment, context)
@@ -140,6 +142,9 @@ class OpenAIEngine:
         self._headers = self._authorized(key)
         self._chat_path, self._embed_path = self._paths()
         self._local_until = 0.0
+        self._claims = Description(engine=deployment.engine)
+        self._plays = Description(engine=deployment.engine, evidence="simulated", notice=_SIMULATED)
+        self._simulated = False
 
     def _authorized(self, key: bytes | None) -> list[tuple[bytes, bytes]]:
         if key is None:
@@ -156,8 +161,8 @@ class OpenAIEngine:
         return f"{stem}/chat/completions{version}", f"{stem}/embeddings{version}"
 
     def describe(self) -> Description:
-        """Say that we only have the operator's word."""
-        return Description(engine=self._deployment.engine)
+        """Say that we only have the operator's word, or that the last answer said it was simulated."""
+        return self._plays if self._simulated else self._claims
 
     def ready(self) -> str | None:
         """Return why this deployment cannot serve, or None."""
@@ -215,10 +220,12 @@ class OpenAIEngine:
     async def _post(self, path: str, body: bytes, call: ChatCall) -> Answer:
         total = _total_ms(self._deployment, call.deadline_ms)
         first = min(self._deployment.first_token_ms, total) if call.stream else total
-        return await self.wire.request(
+        response = await self.wire.request(
             "POST", path, self._headers, body, first_byte_ms=first, idle_ms=first, total_ms=total,
             max_body_bytes=_bound(call), until_event=call.stream,
         )  # fmt: skip
+        self._simulated = response.header(b"allod-simulated") is not None
+        return response
 
     async def _serves_here(self) -> None:
         """Raise unless there is a credential and, for Ollama, unless the model runs where the server is."""
