@@ -97,9 +97,16 @@ class Application:
         except Gone:
             return
         except AllodError as error:
-            codec = self._surfaces.get(path, self._chat)
-            status, body = codec.error(error, None)
+            status, body = self._codec(scope).error(error, None)
             await respond(send, status, body, JSON, *retry_after(error))
+
+    def _codec(self, scope: Scope) -> Any:
+        """Return the surface in whose words an error is told: the route's, else the caller's dialect."""
+        known = self._surfaces.get(scope["path"])
+        if known is not None:
+            return known
+        anthropic = any(name == b"anthropic-version" for name, _ in scope["headers"])
+        return self._surfaces["/v1/messages"] if anthropic else self._chat
 
     def _by_prefix(self, method: str, path: str) -> Route | None:
         if method == "GET":

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from allod.admission.admit import AUTO
 from allod.domain.classes import BASE_CLASSES
 from allod.domain.errors import Invalid
 from allod.domain.facts import NOWHERE
@@ -88,8 +89,10 @@ def parse(text: str) -> Config:
     """
     try:
         root = Table(tomllib.loads(text, parse_float=Decimal), "")
-    except tomllib.TOMLDecodeError as error:
-        raise Invalid("the configuration is not valid TOML", str(error), "correct that line") from error
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        told = isinstance(error, tomllib.TOMLDecodeError)
+        why = str(error) if told else "a number is too long, or the nesting too deep"
+        raise Invalid("the configuration is not valid TOML", why, "correct that line") from error
     tenant_table = root.sub("tenant")
     if tenant_table is None:
         raise Invalid(
@@ -129,13 +132,21 @@ def _cross_check(fleet: Fleet, tasks_written: int) -> None:
                 "declare it with [[operator]]",
                 param=f"deployment.{d.id}.operator",
             )
+        if AUTO in {d.id, d.model}:
+            raise Invalid(
+                f"deployment {d.id!r} uses the name {AUTO!r}",
+                f"a request for the model {AUTO!r} leaves the choice to the plan",
+                "rename it",
+                param=f"deployment.{d.id}",
+            )
     if tasks_written != len(fleet.tasks):
         raise Invalid("two tasks have one name", "a name names one task", "rename one", param="task")
+    models = {d.model for d in fleet.deployments.values()}
     for task in fleet.tasks.values():
-        if task.name in fleet.deployments or task.name == "auto":
+        if task.name in fleet.deployments or task.name in models or task.name == AUTO:
             raise Invalid(
                 f"{task.name!r} names a task and something else",
-                "`model` may be `auto`, a task or a deployment, and must not be ambiguous",
+                "`model` may be `auto`, a task, a model or a deployment, and must not be ambiguous",
                 "rename the task",
                 param=f"task.{task.name}",
             )
@@ -192,6 +203,13 @@ def _tenant(t: Table) -> Tenant:
         relax.append(Relaxation(rule=rule, reason=entry.required("reason"), signer=entry.required("signer")))
         entry.done()
     resident, default = _classes(t, "resident_classes"), _classes(t, "default_classes")
+    if default is not None and not default:
+        raise Invalid(
+            "tenant.default_classes is empty",
+            "a request of no class at all would be kept nowhere",
+            'leave it out, or write `["public"]` for what may go anywhere',
+            param="tenant.default_classes",
+        )
     tenant = Tenant(
         id=_identifier(t) if t.has("id") else base.id,
         home=place(t.required("home"), "tenant.home"),
@@ -349,9 +367,20 @@ def _deployment(t: Table) -> Deployment:
 
 def _base_url(t: Table) -> str | None:
     url = t.text("base_url")
-    if url is not None and not url.startswith(("http://", "https://")):
+    if url is None:
+        return None
+    scheme, mark, rest = url.partition("://")
+    if not mark or scheme not in ("http", "https"):
+        got = repr(scheme[:20]) if mark else "no scheme"
         raise Invalid(
-            f"{t.name('base_url')} is no HTTP address", f"got {url!r}", "begin with http:// or https://"
+            f"{t.name('base_url')} is no HTTP address", f"got {got}", "begin with http:// or https://"
+        )
+    if "@" in rest.split("/", 1)[0]:
+        raise Invalid(
+            f"{t.name('base_url')} carries a user or password",
+            "a credential has no place in a file that is shown and digested",
+            "put it into the environment and name the variable with api_key_env",
+            param=t.name("base_url"),
         )
     return url
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from allod.domain import jurisdiction
 from allod.domain.errors import Invalid
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 T = TypeVar("T")
+MAX_DECIMALS: Final = 12
+MAX_NUMBER: Final = Decimal(10) ** 12
+"""Numbers are exact: with so few digits no product or sum of them is ever rounded."""
 _FACT_KEYS = ("value", "grade", "as_of", "expires", "source")
 
 
@@ -101,7 +104,7 @@ class Table:
         return int(value)
 
     def number(self, key: str, low: Decimal | None = None, high: Decimal | None = None) -> Decimal | None:
-        """Return an exact number within bounds, or None."""
+        """Return an exact number within bounds and ``MAX_DECIMALS``, or None."""
         value = self.take(key, (Decimal, int), "a number")
         if value is None:
             return None
@@ -111,6 +114,10 @@ class Table:
         )
         if bad:
             raise self._wrong(self.name(key), f"a number from {low} to {high}", value)
+        places = exact.as_tuple().exponent
+        if exact > MAX_NUMBER or exact < -MAX_NUMBER or (isinstance(places, int) and -places > MAX_DECIMALS):
+            what = f"a number of at most {MAX_DECIMALS} decimal places, up to {MAX_NUMBER:f}"
+            raise self._wrong(self.name(key), what, value)
         return exact
 
     def choice(self, key: str, options: tuple[str, ...], default: Any) -> Any:

@@ -7,7 +7,7 @@ step applies its rates to all tokens of the request (the "cliff" all operators i
 from __future__ import annotations
 
 import hashlib
-from decimal import Decimal, Inexact, localcontext
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 FREE: Final = "free"
 OWN_HARDWARE: Final = "own-hardware"
 CONFIGURED: Final = "configuration"
-_DIGITS: Final = 60
+_EXACT: Final = Context(prec=60, traps=[Inexact, InvalidOperation])
+"""Arithmetic that never rounds: it raises instead."""
 
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,13 +187,11 @@ def reserve(input_tokens: int, max_output_tokens: int, at: Rates) -> Decimal:
 
 
 def _exact(*parts: tuple[int, Decimal]) -> Decimal:
-    with localcontext(prec=_DIGITS) as context:
-        context.traps[Inexact] = True
-        total = ZERO
-        for tokens, rate_usd_mtok in parts:
-            if tokens:
-                total += tokens * rate_usd_mtok
-        return total.scaleb(-6)
+    total = ZERO
+    for tokens, rate_usd_mtok in parts:
+        if tokens:
+            total = _EXACT.fma(rate_usd_mtok, tokens, total)
+    return _EXACT.scaleb(total, -6)
 
 
 def _nothing() -> Rates:

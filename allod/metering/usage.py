@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_TOKENS: Final = 2**40
 """The largest count believed, in tokens; anything above is a broken or hostile block."""
+_PLAIN: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 
 
 def usage_from_openai(block: Mapping[str, Any]) -> Usage:
@@ -45,6 +46,10 @@ def usage_from_openai(block: Mapping[str, Any]) -> Usage:
 
     """
     _mapping(block)
+    if block.keys() <= _PLAIN:
+        plain = _plain(block)
+        if plain is not None:
+            return plain
     if block.get("prompt_tokens") is None and block.get("input_tokens") is not None:
         return usage_from_responses(block)
     prompt, completion = _count(block, "prompt_tokens"), _count(block, "completion_tokens")
@@ -221,6 +226,16 @@ def _anthropic_writes(block: Mapping[str, Any]) -> tuple[int, int]:
     long = _count(inside, "ephemeral_1h_input_tokens") or 0
     whole = _count(block, "cache_creation_input_tokens") or 0
     return short + max(0, whole - short - long), long
+
+
+def _plain(block: Mapping[str, Any]) -> Usage | None:
+    """Read a block of nothing but prompt, completion and their sum; None where it is not that simple."""
+    prompt, completion, total = map(block.get, ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if type(prompt) is not int or type(completion) is not int or type(total) is not int:
+        return None
+    if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS and total == prompt + completion):
+        return None
+    return Usage(input_tokens=prompt, output_tokens=completion)
 
 
 def _output(prompt: int, completion: int, reasoning: int, total: int | None) -> tuple[int, int]:

@@ -290,12 +290,22 @@ def terminal_leaf(intent: IntentFacts, intent_hash: bytes, facts: TerminalFacts)
         )
     named = "sha256:" + intent_hash.hex()
     try:
-        leaf = _ENCODER.encode(_terminal(intent, named, facts))
+        leaf = encoded_terminal(intent, named, facts)
         if len(leaf) <= MAX_LEAF_BYTES and len(facts.detail) <= MAX_DETAIL:
             return leaf
     except UnicodeEncodeError:
         pass
     return _terminal_cut(intent, named, facts)
+
+
+def encoded_terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> bytes:
+    """Write a terminal leaf without a look at its length; ``named`` is the intent's leaf hash, ``sha256:...``.
+
+    Raises:
+        UnicodeEncodeError: a name is no Unicode.
+
+    """
+    return _ENCODER.encode(_terminal(intent, named, facts))
 
 
 def notice_leaf(facts: NoticeFacts) -> bytes:
@@ -466,3 +476,8 @@ def _tokens(usage: Usage | None) -> Tokens | None:
         return tokens
     names = tokens.__struct_fields__
     return Tokens(**{name: max(0, min(MAX_INTEGER, getattr(tokens, name))) for name in names})
+
+
+def tokens_json(usage: Usage) -> str:
+    """Write tokens as they stand in a leaf."""
+    return _ENCODER.encode(_tokens(usage)).decode()

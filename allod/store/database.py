@@ -1,42 +1,40 @@
 """The tables at work: what the writer commits, and what others look up.
 
-The writer's inserts are compiled once and run on the driver's own connection; everything else goes through
-SQLAlchemy Core. SQLite runs in WAL mode with ``synchronous=NORMAL``: a power cut may take the last commits,
-the journal brings them back.
+What every start and batch needs runs as text on the driver's own connections; reports and changes of rare
+kinds go through SQLAlchemy Core, which is loaded when the first of them is asked for (it costs 0.15 s and
+18 MB). SQLite runs in WAL mode with ``synchronous=NORMAL``: a power cut may take the last commits, and the
+journal brings them back.
 """
 
 from __future__ import annotations
 
+import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from allod.domain.errors import AllodError, Integrity, Unavailable
-from allod.domain.money import ZERO, plain
-from allod.domain.usage import LedgerRow, Usage
-from allod.store.tables import (
-    APPLIED,
-    DECISION_RECORD,
-    LEDGER,
-    REQUEST,
-    VERSION,
-    migrate,
-    upsert,
-    version_of,
-)
+from allod.domain.money import plain
+from allod.domain.usage import LedgerRow
+from allod.store.statements import VERSION, Statements
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 OPEN: Final = "open"
-_BUSY_S: Final = 5.0
+BUSY_S: Final = 5.0
+_LITE: Final = "sqlite:///"
+_PRAGMAS: Final = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON")
+_DRIVERS: Final = ("sqlite3", "sqlalchemy", "psycopg")
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One row from a receipt to its leaves; salts are None once erased or never given."""
+class Request(msgspec.Struct, frozen=True):
+    """One row from a receipt to its leaves, in column order; salts are None once erased or never given."""
 
     receipt: str
     origin: str
@@ -66,53 +64,62 @@ class Database:
     def __init__(self, url: str) -> None:
         """Open the tables and bring them forward.
 
+        Args:
+            url: ``sqlite:///PATH``, or a SQLAlchemy URL of a PostgreSQL database.
+
         Raises:
             Unavailable: they cannot be reached.
             Integrity: the file is no database, or a newer Allod made it.
 
         """
-        self.url = url
-        self.lite = url.startswith("sqlite")
-        options: dict[str, Any] = {"paramstyle": "qmark" if self.lite else "format"}
-        if self.lite:
-            options["connect_args"] = {"isolation_level": None, "timeout": _BUSY_S}
-        self.engine = sa.create_engine(url, **options)
-        if self.lite:
-            sa.event.listen(self.engine, "connect", _pragmas)
-            sa.event.listen(self.engine, "begin", _begin)
+        self.url, self.path = url, url.removeprefix(_LITE) if url.startswith(_LITE) else None
+        self.text = Statements("?" if self.path else "%s")
+        self._engine: Engine | None = None
         self._hot: Any = None
         self._generation = 0
-        with self.faults("opened"):
-            with self.engine.connect() as connection:
-                current = version_of(connection)
-            if current != VERSION:
-                with self.engine.begin() as connection:
-                    self._lock_out(connection)
-                    migrate(connection)
-        dialect = self.engine.dialect
-        self._requests = upsert(REQUEST, dialect, replace=("status", "terminal_index", "attempts"))
-        self._ledger = upsert(LEDGER, dialect)
-        self._records = upsert(DECISION_RECORD, dialect)
-        self._applied = upsert(APPLIED, dialect, replace=("next_seq",))
+        self._reader: sqlite3.Connection | None = None
+        self._reading = threading.Lock()
+        try:
+            with self.faults("opened"):
+                if self._version() != VERSION:
+                    self._migrate()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def lite_file(cls, path: Path) -> Database:
         """Open the tables of a home."""
-        return cls(f"sqlite:///{path}")
+        return cls(f"{_LITE}{path}")
+
+    @property
+    def engine(self) -> Engine:
+        """SQLAlchemy's way to the same tables, made when first asked for."""
+        if self._engine is None:
+            from allod.store.tables import make_engine  # noqa: PLC0415 -- see the module's docstring
+
+            self._engine = make_engine(self.url, _PRAGMAS if self.path else (), BUSY_S)
+        return self._engine
 
     def close(self) -> None:
         """Close every connection; idempotent."""
         self.drop()
-        self.engine.dispose()
+        with self._reading:
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+        if self._engine is not None:
+            self._engine.dispose()
 
     @contextmanager
     def faults(self, what: str) -> Iterator[None]:
         """Turn the driver's errors into ours."""
         try:
             yield
-        except (SQLAlchemyError, OSError) as fault:
-            text = str(getattr(fault, "orig", None) or fault)
-            where = self.engine.url.render_as_string(hide_password=True)
+        except Exception as fault:
+            if not isinstance(fault, OSError) and type(fault).__module__.split(".")[0] not in _DRIVERS:
+                raise
+            text, where = reason_of(fault), self.path or "the database"
             if "not a database" in text or "malformed" in text:
                 raise Integrity(
                     f"{where} is damaged", f"got {text}", "restore it from a backup; the log is not touched"
@@ -120,6 +127,8 @@ class Database:
             raise Unavailable(
                 f"{where} cannot be {what}", f"got {text}", "check disk, rights and server", kind="storage"
             ) from fault
+
+    # --- the writer's own connection: one thread
 
     def commit(self, origin: str, work: Work, *, durable: bool = False) -> None:
         """Add a batch and the number of the next frame, all or nothing; safe to repeat.
@@ -131,20 +140,20 @@ class Database:
 
         """
         try:
-            hot = self._connection()
+            hot, lite = self._connection(), self.path is not None
             cursor = hot.cursor()
-            if self.lite:
+            if lite:
                 if durable:
                     cursor.execute("PRAGMA synchronous=FULL")
                 cursor.execute("BEGIN IMMEDIATE")
             if work.requests:
-                cursor.executemany(self._requests, work.requests)
+                cursor.executemany(self.text.put_request, work.requests)
             if work.ledger:
-                cursor.executemany(self._ledger, work.ledger)
+                cursor.executemany(self.text.put_ledger, work.ledger)
             if work.records:
-                cursor.executemany(self._records, work.records)
-            cursor.execute(self._applied, (origin, work.next_seq))
-            if self.lite:
+                cursor.executemany(self.text.put_record, work.records)
+            cursor.execute(self.text.put_applied, (origin, work.next_seq))
+            if lite:
                 cursor.execute("COMMIT")
                 if durable:
                     cursor.execute("PRAGMA synchronous=NORMAL")
@@ -157,7 +166,7 @@ class Database:
 
     def changes(self) -> tuple[int, int] | None:
         """Return what changes when another connection committed, or None where nothing tells."""
-        if not self.lite:
+        if self.path is None:
             return None
         cursor = self._connection().cursor()
         cursor.execute("PRAGMA data_version")
@@ -169,50 +178,59 @@ class Database:
         """Give up the writer's connection; the next use opens another."""
         hot, self._hot = self._hot, None
         if hot is not None:
-            hot.invalidate()
+            with suppress(Exception):  # a connection that is broken already
+                hot.close() if self.path else hot.invalidate()
+
+    # --- lookups: any thread
+
+    def read(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+        """Run one of ``self.text`` and return its rows.
+
+        Raises:
+            Unavailable: the tables cannot be read.
+            Integrity: they are damaged.
+
+        """
+        with self.faults("read"):
+            if self.path is None:
+                return self._read_server(text, values)
+            with self._reading:
+                if self._reader is None:
+                    self._reader = self._open_file()
+                return self._reader.execute(text, values).fetchall()
 
     def applied(self, origin: str) -> int | None:
         """Return the first frame of this log that is not in the tables, or None if none ever was."""
-        query = sa.select(APPLIED.c.next_seq).where(APPLIED.c.origin == origin)
-        with self.faults("read"), self.engine.connect() as connection:
-            found = connection.scalar(query)
-        return None if found is None else int(found)
+        rows = self.read(self.text.applied, origin)
+        return int(rows[0][0]) if rows else None
 
     def request(self, receipt: str) -> Request | None:
         """Look up one receipt."""
-        rows = self._select(sa.select(REQUEST).where(REQUEST.c.receipt == receipt), Request)
-        return rows[0] if rows else None
+        rows = self.read(self.text.request, receipt)
+        return Request(*rows[0]) if rows else None
 
     def open_requests(self, origin: str) -> list[Request]:
         """Return the requests that outlived their segment and have not ended."""
-        query = sa.select(REQUEST).where(REQUEST.c.origin == origin, REQUEST.c.status == OPEN)
-        return self._select(query, Request)
-
-    def recent(self, limit: int, app: str | None = None) -> list[Request]:
-        """Return the newest finished requests, newest first (ids of one log sort by time)."""
-        query = sa.select(REQUEST).where(REQUEST.c.status != OPEN).order_by(REQUEST.c.receipt.desc())
-        if app is not None:
-            query = query.where(REQUEST.c.app == app)
-        return self._select(query.limit(limit), Request)
-
-    def requests(self, origin: str) -> Iterator[list[Request]]:
-        """Go through all requests of a log by id, a thousand at a time."""
-        after = ""
-        while rows := self._select(
-            sa.select(REQUEST)
-            .where(REQUEST.c.origin == origin, REQUEST.c.receipt > after)
-            .order_by(REQUEST.c.receipt)
-            .limit(1000),
-            Request,
-        ):
-            yield rows
-            after = rows[-1].receipt
+        return [Request(*row) for row in self.read(self.text.open_requests, origin)]
 
     def record(self, digest: str) -> bytes | None:
         """Return a decision record by its digest."""
-        query = sa.select(DECISION_RECORD.c.body).where(DECISION_RECORD.c.digest == digest)
-        with self.faults("read"), self.engine.connect() as connection:
-            return connection.scalar(query)
+        rows = self.read(self.text.record, digest)
+        return bytes(rows[0][0]) if rows else None
+
+    # --- reports and rare changes, by way of SQLAlchemy Core
+
+    def recent(self, limit: int, app: str | None = None) -> list[Request]:
+        """Return the newest finished requests, newest first (ids of one log sort by time)."""
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.recent(self, limit, app)
+
+    def requests(self, origin: str) -> Iterator[list[Request]]:
+        """Go through all requests of a log by id, a thousand at a time."""
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.requests(self, origin)
 
     def rows(
         self,
@@ -227,55 +245,78 @@ class Database:
 
         ``until_ms`` is exclusive.
         """
-        query = sa.select(LEDGER).order_by(LEDGER.c.receipt, LEDGER.c.attempt)
-        for column, value in ((LEDGER.c.receipt, receipt), (LEDGER.c.app, app)):
-            if value is not None:
-                query = query.where(column == value)
-        if receipts is not None:
-            query = query.where(LEDGER.c.receipt.between(*receipts))
-        if since_ms is not None:
-            query = query.where(LEDGER.c.started_at_ms >= since_ms)
-        if until_ms is not None:
-            query = query.where(LEDGER.c.started_at_ms < until_ms)
-        with self.faults("read"), self.engine.connect() as connection:
-            return [_ledger_row(row) for row in connection.execute(query).mappings()]
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.rows(
+            self, receipt=receipt, receipts=receipts, app=app, since_ms=since_ms, until_ms=until_ms
+        )
 
     def spent(self, *, app: str | None = None, since_ms: int | None = None) -> Decimal:
         """Add up what attempts cost in USD, exactly."""
-        query = sa.select(LEDGER.c.cost_usd)
-        if app is not None:
-            query = query.where(LEDGER.c.app == app)
-        if since_ms is not None:
-            query = query.where(LEDGER.c.started_at_ms >= since_ms)
-        with self.faults("read"), self.engine.connect() as connection:
-            return sum((Decimal(cost) for cost in connection.scalars(query)), ZERO)
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.spent(self, app=app, since_ms=since_ms)
 
     def erase_salts(self, receipt: str) -> bool:
         """Delete a receipt's salts, also from SQLite's pages and WAL; False if there is no such receipt."""
-        change = sa.update(REQUEST).where(REQUEST.c.receipt == receipt)
-        with self.faults("written"), self.engine.begin() as connection:
-            found = connection.execute(change.values(request_salt=None, response_salt=None)).rowcount
-        if self.lite:
-            with self.faults("written"), self.engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        return bool(found)
+        from allod.store import reports  # noqa: PLC0415
 
-    def _select(self, query: sa.Select[Any], into: type[Request]) -> list[Request]:
-        with self.faults("read"), self.engine.connect() as connection:
-            return [into(**row) for row in connection.execute(query).mappings()]
+        return reports.erase_salts(self, receipt)
+
+    # --- connections
 
     def _connection(self) -> Any:
         if self._hot is None:
-            self._hot = self.engine.raw_connection()
+            self._hot = self._open_file() if self.path else self.engine.raw_connection()
             self._generation += 1
         return self._hot
 
-    def _lock_out(self, connection: sa.Connection) -> None:
-        """Keep a second process from migrating at the same time."""
-        if self.lite:
-            connection.exec_driver_sql("PRAGMA user_version = 1")
-        else:
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7036874417766)")
+    def _open_file(self) -> sqlite3.Connection:
+        assert self.path is not None
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _read_server(self, text: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            cursor.execute(text, values)
+            return list(cursor.fetchall())
+        except Exception:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    def _version(self) -> int:
+        """Return the version of the tables; 0 where there are none."""
+        if self.path is None:
+            from allod.store.tables import version_of  # noqa: PLC0415
+
+            with self.engine.connect() as connection:
+                return version_of(connection)
+        try:
+            return int(self.read(self.text.version)[0][0] or 0)
+        except Unavailable as fault:
+            if "no such table" in fault.why:
+                return 0
+            raise
+
+    def _migrate(self) -> None:
+        from allod.store.tables import migrate  # noqa: PLC0415
+
+        with self.engine.begin() as connection:
+            if self.path is None:  # keep a second process from doing the same at the same time
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7036874417766)")
+            else:
+                connection.exec_driver_sql("PRAGMA user_version = 1")
+            migrate(connection)
 
 
 def ledger_tuple(row: LedgerRow) -> tuple[Any, ...]:
@@ -291,26 +332,7 @@ def ledger_tuple(row: LedgerRow) -> tuple[Any, ...]:
 
 def reason_of(fault: BaseException) -> str:
     """Return one line about a fault of files or tables."""
-    if isinstance(fault, DBAPIError):
-        return str(fault.orig)
     if isinstance(fault, AllodError):
         return f"{fault.what}: {fault.why}"
+    fault = getattr(fault, "orig", None) or fault
     return str(getattr(fault, "strerror", None) or fault) or type(fault).__name__
-
-
-def _ledger_row(row: sa.RowMapping) -> LedgerRow:
-    values = dict(row)
-    usage = Usage(**{name: values.pop(name) for name in Usage.__struct_fields__})
-    cost = Decimal(values.pop("cost_usd"))
-    return LedgerRow(**values, usage=usage, cost_usd=cost)
-
-
-def _begin(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _pragmas(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()

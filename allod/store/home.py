@@ -11,6 +11,7 @@ Layout (DESIGN section 7)::
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -112,6 +113,8 @@ def make_home(root: Path) -> Home:
     """
     home = Home(root)
     try:
+        if not root.is_dir():
+            root.mkdir(mode=0o700, parents=True)
         for folder in (root, home.log, home.journal, home.vault / "blobs" / "sha256"):
             folder.mkdir(parents=True, exist_ok=True)
         if not home.keys.is_dir():
@@ -126,6 +129,7 @@ def make_home(root: Path) -> Home:
             if _begun(home):
                 raise _lost(home.secret, "the pseudonyms in the log were made with it")
             write_file(home.secret, (os.urandom(32).hex() + "\n").encode(), 0o600)
+        _make_private(home.database)
     except OSError as fault:
         raise unwritable(root, fault) from fault
     load_keys(home)
@@ -251,6 +255,15 @@ def unwritable(path: Path, fault: OSError) -> Unavailable:
         "free some disk space" if full else "check the folder's owner, mode and mount",
         kind="storage",
     )
+
+
+def _make_private(path: Path) -> None:
+    """Make the tables' file, or take it from others: it holds salts (I9) and digests of keys."""
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    elif path.stat().st_mode & _OTHERS:
+        with contextlib.suppress(OSError):  # of another owner, or on a disk that is only read
+            path.chmod(0o600)
 
 
 def _begun(home: Home) -> bool:

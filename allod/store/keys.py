@@ -13,18 +13,16 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import sqlalchemy as sa
 
 from allod.domain.errors import Invalid
 from allod.store.database import Database
-from allod.store.tables import APP_KEY
 
 PREFIX: Final = "ak_"
 MAX_APP: Final = 200
 
 
-class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One key as stored; times are UTC milliseconds, None is never."""
+class KeyRow(msgspec.Struct, frozen=True):
+    """One key as stored, in column order; times are UTC milliseconds, None is never."""
 
     digest: str
     app: str
@@ -89,8 +87,12 @@ def create_key(database: Database, app: str, *, at_ms: int, expires_at_ms: int |
         "expires_at_ms": expires_at_ms,
         "revoked_at_ms": None,
     }
+    from sqlalchemy import insert  # noqa: PLC0415 -- loaded only by who changes keys
+
+    from allod.store.tables import APP_KEY  # noqa: PLC0415
+
     with database.faults("written"), database.engine.begin() as connection:
-        connection.execute(sa.insert(APP_KEY).values(**row))
+        connection.execute(insert(APP_KEY).values(**row))
     return key
 
 
@@ -98,7 +100,11 @@ def revoke_keys(database: Database, *, at_ms: int, app: str | None = None, diges
     """Revoke the keys of an app, or those whose digest begins so; returns how many were revoked now."""
     if not app and not digest:
         raise Invalid("name an app or a key digest to revoke", param="app")
-    change = sa.update(APP_KEY).where(APP_KEY.c.revoked_at_ms.is_(None)).values(revoked_at_ms=at_ms)
+    from sqlalchemy import update  # noqa: PLC0415 -- as above
+
+    from allod.store.tables import APP_KEY  # noqa: PLC0415
+
+    change = update(APP_KEY).where(APP_KEY.c.revoked_at_ms.is_(None)).values(revoked_at_ms=at_ms)
     if app:
         change = change.where(APP_KEY.c.app == app)
     if digest:
@@ -109,6 +115,4 @@ def revoke_keys(database: Database, *, at_ms: int, app: str | None = None, diges
 
 def list_keys(database: Database) -> list[KeyRow]:
     """Return all keys ever made, oldest first."""
-    query = sa.select(APP_KEY).order_by(APP_KEY.c.created_at_ms, APP_KEY.c.digest)
-    with database.faults("read"), database.engine.connect() as connection:
-        return [KeyRow(**row) for row in connection.execute(query).mappings()]
+    return [KeyRow(*row) for row in database.read(database.text.keys)]

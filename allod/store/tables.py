@@ -6,16 +6,15 @@ brought forward step by step when they are opened, and never back.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, MetaData, Table, Text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, MetaData, Table, Text
 
 from allod.domain.errors import Integrity
+from allod.store.statements import VERSION
 
 METADATA: Final = MetaData()
-VERSION: Final = 1
 
 APP_KEY: Final = Table(
     "app_key",
@@ -135,18 +134,21 @@ def _first(connection: Connection) -> None:
 _STEPS: Final = (_first,)
 
 
-def upsert(table: Table, dialect: sa.Dialect, *, replace: tuple[str, ...] = ()) -> str:
-    """Compile an insert of whole rows, positional in column order; a known key keeps or ``replace``s."""
-    make = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
-    statement = make(table)
-    names = [column.name for column in table.columns]
-    keys = [column.name for column in table.primary_key]
-    if replace:
-        changed = {name: statement.excluded[name] for name in replace}
-        compiled = statement.on_conflict_do_update(index_elements=keys, set_=changed)
-    else:
-        compiled = statement.on_conflict_do_nothing(index_elements=keys)
-    text = compiled.compile(dialect=dialect, column_keys=names)
-    if list(text.positiontup or ()) != names:
-        raise Integrity(f"the insert into {table.name} cannot be compiled", f"got {text.positiontup}")
-    return str(text)
+def make_engine(url: str, pragmas: tuple[str, ...], busy_s: float) -> Engine:
+    """Make SQLAlchemy's way to the tables; in SQLite transactions begin and end where we say so."""
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url, paramstyle="format")
+    engine = sa.create_engine(url, connect_args={"isolation_level": None, "timeout": busy_s})
+
+    def connected(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    sa.event.listen(engine, "connect", connected)
+    sa.event.listen(engine, "begin", begun)
+    return engine

@@ -13,16 +13,19 @@ import random
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from world import Gateway, Region, World, chat, config, deployment, messages, start
 
+from allod.domain.usage import LedgerRow
 from allod.receipts.commitment import commitment
+from allod.receipts.tiles import parse_bundle
 from allod.receipts.verify import verify
+from allod.store.audit import verify_home
 from allod.store.database import Request
 
 QUICK = {"retries": 1, "first_token_ms": 500, "timeout_ms": 2000}
@@ -62,7 +65,7 @@ class Load:
         self.promised: set[str] = set()
         self._threads = [threading.Thread(target=self._ask, args=(seed * 100 + n,)) for n in range(CLIENTS)]
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
@@ -99,112 +102,129 @@ class Load:
                 self.final[stream.receipt] = got.body
 
 
-def round_of(world: World, load_seed: int, region: Region) -> tuple[Load, list[bytes]]:
-    """Start, load, kill at a random instant; returns the load and what the operator was asked."""
-    region.clear()
-    with world.up("ward") as gateway:
-        with Load(gateway, load_seed) as load:
-            time.sleep(random.Random(load_seed).uniform(0.05, 1.2))
-            gateway.kill()
-        return load, [seen.body for seen in region.seen]
-
-
 def numbers(bodies: list[bytes]) -> Counter[str]:
     return Counter(match[1].decode() for body in bodies if (match := re.search(rb"(n[0-9]+) ", body)))
 
 
-def check(world: World, load: Load, asked: list[bytes], known: set[str]) -> set[str]:
-    """Check a home after a crash and a restart; returns the receipts it holds now."""
-    verified = world.allod("log", "verify", "--json")
-    assert verified.returncode == 0, verified
+class Round:
+    """One run of the gateway: what was asked of it, what its operator saw, and when."""
+
+    def __init__(self, load: Load, asked: list[bytes], begin_ms: int) -> None:
+        self.load, self.asked, self.begin_ms = load, asked, begin_ms
+        self.end_ms = time.time_ns() // 1_000_000
+
+    def has(self, row: Request) -> bool:
+        return self.begin_ms <= row.at_ms <= self.end_ms
+
+
+def run_and_kill(world: World, region: Region, seed: int, before: Round | None) -> Round:
+    """Start on what the last crash left, check what it had promised, load, and kill at a random instant."""
+    crashed = verify_home(world.paths)
+    assert crashed.ok, crashed
+    region.clear()
     with world.up("ward") as gateway:
-        vkey = world.paths.log_vkey.read_text().strip()
-        rows = [row for row in world.all_requests() if row.receipt not in known]
-        by_receipt = {row.receipt: row for row in rows}
-        for receipt, file in load.final.items():
-            assert verify(file, vkey).ok
-            now = gateway.receipt(receipt, app="ward")
-            for part in ("intent", "terminal"):
-                assert now[part]["leaf"] == json.loads(file)[part]["leaf"], "a final receipt has changed"
-        missing = load.promised - set(by_receipt)
-        assert not missing, f"{len(missing)} receipts whose answer was delivered whole are not in the log"
-        assert {row.status for row in rows} <= {"answered", "refused", "aborted", "failed"}
-        _check_lost(gateway, rows)
-        _check_asked(world, rows, load, asked)
-        assert gateway.stop() == 0
-    verified = world.allod("log", "verify", "--json")
-    assert verified.returncode == 0, verified
-    return known | set(by_receipt)
+        if before is not None:
+            check_promises(gateway, before.load)
+        begin_ms = time.time_ns() // 1_000_000
+        with Load(gateway, seed) as load:
+            time.sleep(random.Random(seed).uniform(0.05, 1.2))
+            gateway.kill()
+        return Round(load, [seen.body for seen in region.seen], begin_ms)
 
 
-def _check_lost(gateway: Gateway, rows: list[Request]) -> None:
-    """Every row has both leaves; what the crash took says so and is charged its reservation."""
-    for row in rows:
+def check_promises(gateway: Gateway, load: Load) -> None:
+    """Check that every receipt that was handed out as final is still there, leaf for leaf."""
+    vkey = gateway.world.paths.log_vkey.read_text().strip()
+    for receipt, file in load.final.items():
+        assert verify(file, vkey).ok
+        now = gateway.receipt(receipt, app="ward")
+        for part in ("intent", "terminal"):
+            assert now[part]["leaf"] == json.loads(file)[part]["leaf"], "a final receipt has changed"
+
+
+class Held:
+    """What a home at rest holds: its leaves, its requests, the ledger by receipt."""
+
+    def __init__(self, world: World) -> None:
+        entries = parse_bundle((world.paths.log / "entries").read_bytes())
+        self.leaves = [json.loads(entry) for entry in entries]
+        self.requests = world.all_requests()
+        self.ledger: dict[str, list[LedgerRow]] = defaultdict(list)
+        for row in world.rows():
+            self.ledger[row.receipt].append(row)
+
+
+def check_ends(held: Held) -> int:
+    """Each request has both leaves and a row per attempt; what the crash took says so. Returns how many."""
+    lost = 0
+    for row in held.requests:
         assert row.terminal_index is not None
-        leaf = json.loads(gateway.receipt(row.receipt, app="ward")["terminal"]["leaf"])
-        charged = gateway.world.rows(row.receipt)
+        intent, end = held.leaves[row.intent_index], held.leaves[row.terminal_index]
+        assert (intent["kind"], end["kind"]) == ("intent", "terminal")
+        assert intent["id"] == end["id"] == row.receipt
+        assert end["status"] == row.status
+        charged = held.ledger[row.receipt]
         assert [one.attempt for one in charged] == list(range(1, len(charged) + 1))
-        assert leaf["attempts"] == len(charged)
-        if leaf.get("reason") == "gateway-lost":
-            assert leaf["status"] == "failed"
-            assert all(one.basis in ("reserved", "counted") for one in charged)
+        assert end.get("attempts", 0) == len(charged)
+        if end.get("reason") == "gateway-lost":
+            lost += 1
+            assert end["status"] == "failed"
+            assert all(one.basis == "reserved" and one.cost_usd > 0 for one in charged)
+    assert set(held.ledger) <= {row.receipt for row in held.requests}
+    ids = Counter((leaf["id"], leaf["kind"]) for leaf in held.leaves)
+    assert set(ids.values()) == {1}
+    assert sum(leaf["kind"] == "intent" for leaf in held.leaves) == len(held.requests)
+    return lost
 
 
-def _check_asked(world: World, rows: list[Request], load: Load, asked: list[bytes]) -> None:
+def check_asked(held: Held, one: Round) -> None:
     """No request at the operator without an intent, and one ledger row for each."""
+    rows = [row for row in held.requests if one.has(row)]
+    missing = one.load.promised - {row.receipt for row in rows}
+    assert not missing, f"{len(missing)} receipts whose answer was delivered whole are not in the log"
     number_of: dict[str, str] = {}
-    by_commitment = {}
     for row in rows:
         assert row.request_salt is not None
-        by_commitment[row.receipt] = row.request_salt
-    leaves = {row.receipt: _request_of(world, row) for row in rows}
-    for body in load.sent:
-        for receipt, salt in by_commitment.items():
-            if receipt not in number_of and leaves[receipt] == commitment(salt, body):
-                number_of[receipt] = next(iter(numbers([body])))
-    charged: Counter[str] = Counter()
-    inner = 0
-    for receipt, number in number_of.items():
-        ledger = [row for row in world.rows(receipt) if row.deployment != "inner"]
-        inner += len(world.rows(receipt)) - len(ledger)
-        charged[number] += len(ledger)
+        wanted = held.leaves[row.intent_index]["request"]
+        for body in one.load.sent:
+            if commitment(row.request_salt, body) == wanted:
+                number_of[row.receipt] = next(iter(numbers([body])))
+                break
     assert len(number_of) == len(rows), "a receipt of a request nobody sent"
-    seen = numbers(asked)
-    beyond = {number: count for number, count in seen.items() if count > charged[number]}
+    charged: Counter[str] = Counter()
+    for receipt, number in number_of.items():
+        charged[number] += sum(row.deployment != "inner" for row in held.ledger[receipt])
+    beyond = {number: n for number, n in numbers(one.asked).items() if n > charged[number]}
     assert not beyond, f"asked more often than charged: {beyond}"
 
 
-def _request_of(world: World, row: Request) -> str:
-    return json.loads(_leaf(world, row.intent_index))["request"]  # type: ignore[no-any-return]
-
-
-def _leaf(world: World, index: int) -> bytes:
-    offsets, entries = world.paths.log / "offsets", world.paths.log / "entries"
-    raw = offsets.read_bytes()
-    ends = [int.from_bytes(raw[at : at + 8], "big") for at in range(0, len(raw), 8)]
-    begin = ends[index - 1] if index else 0
-    return _entry(entries.read_bytes()[begin : ends[index]])
-
-
-def _entry(data: bytes) -> bytes:
-    at = data.index(b"{")
-    return data[at:]
-
-
 def crash_rounds(root: Path, region: Region, rounds: int, first: int) -> int:
+    """Crash so many times; returns how many requests the home holds after all of it."""
     world = World(root / "home", fleet(region))
-    known: set[str] = set()
+    with world.up("ward") as gateway:
+        assert gateway.stop() == 0
+    done: list[Round] = []
     for n in range(rounds):
-        load, asked = round_of(world, first + n, region)
-        known = check(world, load, asked, known)
-    return len(known)
+        done.append(run_and_kill(world, region, first + n, done[-1] if done else None))
+    with world.up("ward") as gateway:
+        check_promises(gateway, done[-1].load)
+        assert gateway.stop() == 0
+    verified = world.allod("log", "verify", "--json")
+    assert verified.returncode == 0, verified
+    held = Held(world)
+    lost = check_ends(held)
+    for one in done:
+        check_asked(held, one)
+    print(f"{rounds} crashes: {len(held.requests)} requests, {lost} of them lost and charged")  # noqa: T201
+    assert lost > rounds
+    return len(held.requests)
 
 
 def test_I7_after_kill_9_the_log_verifies_and_nothing_final_is_missing(
     region: Region, tmp_path: Path
 ) -> None:
     """I3, I4 and I7 over a few crashes of one home."""
-    assert crash_rounds(tmp_path, region, 6, first=1) > 50
+    assert crash_rounds(tmp_path, region, 8, first=1) > 100
 
 
 @pytest.mark.slow

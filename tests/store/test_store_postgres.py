@@ -3,30 +3,80 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects import postgresql, sqlite
 from store_worlds import AT, QUICK, Requests, final, patient
 
+from allod.store import statements
 from allod.store.database import Database
 from allod.store.home import make_home
 from allod.store.keys import create_key, digest_of
+from allod.store.statements import Statements
 from allod.store.store import Store
-from allod.store.tables import LEDGER, METADATA, REQUEST, upsert
+from allod.store.tables import APP_KEY, APPLIED, DECISION_RECORD, LEDGER, METADATA, REQUEST
 
 
-def test_every_table_and_insert_compiles_for_postgresql() -> None:
-    dialect = postgresql.dialect(paramstyle="format")
+def compiled(table: sa.Table, dialect: sa.Dialect, replace: tuple[str, ...] = ()) -> str:
+    insert = (postgresql if dialect.name == "postgresql" else sqlite).insert(table)
+    keys = [column.name for column in table.primary_key]
+    if replace:
+        changes = {name: insert.excluded[name] for name in replace}
+        statement = insert.on_conflict_do_update(index_elements=keys, set_=changes)
+    else:
+        statement = insert.on_conflict_do_nothing(index_elements=keys)
+    return str(statement.compile(dialect=dialect, column_keys=[c.name for c in table.columns]))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "mark"),
+    [(postgresql.dialect(paramstyle="format"), "%s"), (sqlite.dialect(paramstyle="qmark"), "?")],
+    ids=["postgresql", "sqlite"],
+)
+def test_the_statements_written_as_text_are_those_compiled_from_the_tables(
+    dialect: sa.Dialect, mark: str
+) -> None:
+    text = Statements(mark)
+    names = {
+        APP_KEY: statements.APP_KEY,
+        APPLIED: statements.APPLIED,
+        DECISION_RECORD: statements.DECISION_RECORD,
+        LEDGER: statements.LEDGER,
+        REQUEST: statements.REQUEST,
+    }
+    for table, columns in names.items():
+        assert tuple(column.name for column in table.columns) == columns
+
+    def same(ours: str, theirs: str) -> bool:
+        casts = re.sub(r"::[A-Z]+", "", theirs)
+        return " ".join(casts.split()) == ours
+
+    assert same(text.put_request, compiled(REQUEST, dialect, statements.REPLACED))
+    assert same(text.put_ledger, compiled(LEDGER, dialect))
+    assert same(text.put_record, compiled(DECISION_RECORD, dialect))
+    assert same(text.put_applied, compiled(APPLIED, dialect, ("next_seq",)))
     for table in METADATA.sorted_tables:
         assert "CREATE TABLE" in str(sa.schema.CreateTable(table).compile(dialect=dialect))
-    assert "ON CONFLICT (receipt, attempt) DO NOTHING" in upsert(LEDGER, dialect)
-    assert "DO UPDATE SET status = excluded.status" in upsert(REQUEST, dialect, replace=("status",))
+
+
+def test_starting_and_serving_from_sqlite_loads_no_query_builder(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home")
+    Store.open(home).close()
+    code = (
+        "import sys, pathlib; from allod.store.home import load_home; from allod.store.store import Store\n"
+        "store = Store.open(load_home(pathlib.Path(sys.argv[1]))); store.owner('r_x'); store.flush()\n"
+        "store.close()\n"
+        "sys.exit('sqlalchemy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(home.root)], check=True)
 
 
 @pytest.fixture(scope="module")

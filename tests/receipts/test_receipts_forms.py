@@ -1,0 +1,75 @@
+"""Forms write what the slow way writes, byte for byte, and step aside where they do not fit."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+from test_receipts_leaves import INTENT, TERMINAL, rule
+
+from allod.domain.decision import Exclusion
+from allod.domain.usage import Usage
+from allod.receipts.commitment import digest
+from allod.receipts.forms import IntentForm, TerminalForm
+from allod.receipts.leaves import MAX_LEAF_BYTES, exclusions, intent_leaf, terminal_leaf
+
+ids = st.integers(0, 2**80 - 1).map(lambda n: f"r_799d48f3_01KAY867ME{n:016X}"[:37])
+times = st.integers(0, 4_102_444_800_000)
+digests = st.binary(max_size=8).map(digest)
+counts = st.integers(0, 2**60)
+usages = st.builds(
+    Usage,
+    input_tokens=counts,
+    cache_read_tokens=st.just(0) | counts,
+    cache_write_tokens=st.just(0) | counts,
+    cache_write_1h_tokens=st.just(0) | counts,
+    output_tokens=counts,
+    reasoning_tokens=st.just(0) | counts,
+)
+costs = st.decimals(0, 10**12, allow_nan=False, allow_infinity=False)
+names = st.none() | st.text(min_size=1, max_size=60) | st.just("~id" + "~" * 34) | st.just("\ud800")
+
+
+@given(ids, times, digests, names, names)
+def test_an_intent_form_writes_what_intent_leaf_writes(receipt, at_ms, request, purpose, task) -> None:
+    shared = msgspec.structs.replace(INTENT, purpose=purpose, task=task)
+    facts = msgspec.structs.replace(shared, id=receipt, at_ms=at_ms, request=request)
+    assert IntentForm(shared).fill(receipt, at_ms, request) == intent_leaf(facts)
+
+
+@given(ids, times, digests, usages, costs, names, st.integers(0, 120))
+def test_a_terminal_form_writes_what_terminal_leaf_writes(
+    receipt, at_ms, response, usage, cost, name, left_out
+) -> None:
+    excluded = exclusions(
+        [
+            Exclusion(deployment=f"deployment-{n}", rules=(rule("residency.5-operator"),))
+            for n in range(left_out)
+        ]
+    )
+    intent = msgspec.structs.replace(INTENT, id=receipt, request=digest(receipt.encode()))
+    shared = msgspec.structs.replace(TERMINAL, model=name, notice=name, excluded=excluded)
+    form = TerminalForm(INTENT, shared)
+    facts = form.of(receipt=receipt, at_ms=at_ms, response=response, usage=usage, cost_usd=cost)
+    expected = msgspec.structs.replace(
+        shared, id=receipt, at_ms=at_ms, response=response, usage=usage, cost_usd=cost
+    )
+    assert facts == expected
+    leaf = form.fill(intent, digest(b"leaf").encode()[:32], facts)
+    assert leaf == terminal_leaf(intent, digest(b"leaf").encode()[:32], facts)
+    assert len(leaf) <= MAX_LEAF_BYTES
+
+
+def test_a_form_that_is_nearly_too_long_gives_way_to_the_one_that_cuts() -> None:
+    for left_out in range(60, 90):
+        excluded = exclusions(
+            [Exclusion(deployment=f"deployment-{n:030}", rules=(rule("x"),)) for n in range(left_out)]
+        )
+        form = TerminalForm(INTENT, msgspec.structs.replace(TERMINAL, excluded=excluded))
+        for cost in (Decimal(1), Decimal("1." + "1" * 50)):
+            facts = form.of(
+                receipt=INTENT.id, at_ms=0, response=digest(b""), usage=Usage(input_tokens=1), cost_usd=cost
+            )
+            assert form.fill(INTENT, bytes(32), facts) == terminal_leaf(INTENT, bytes(32), facts)
