@@ -9,24 +9,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from allod.engines.scripted import Seen, Server
+from asking import Answer, Stream, call, chat, messages, responses, start, until
+from operators import Region, Trap
+
 from allod.store.database import Database, Request
 from allod.store.home import Home as Paths
 from allod.store.home import make_home
 from allod.store.keys import create_key
+
+__all__ = [
+    "Answer",
+    "Gateway",
+    "Inside",
+    "Region",
+    "Stream",
+    "Trap",
+    "World",
+    "call",
+    "chat",
+    "config",
+    "deployment",
+    "messages",
+    "responses",
+    "scripted_process",
+    "start",
+    "until",
+]
 
 START_S = 60.0
 LAWFUL = {
@@ -110,216 +129,6 @@ def config(
     for kind, items in (("app", apps), ("operator", operators), ("deployment", deployments), ("task", tasks)):
         parts += [_table(f"[[{kind}]]", item) for item in items]
     return "\n".join(parts)
-
-
-# --- the client
-
-
-class Answer:
-    """A whole HTTP answer."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status, self.headers, self.body = status, headers, body
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def receipt(self) -> str:
-        return self.headers["allod-receipt"]
-
-    def __repr__(self) -> str:
-        return f"<{self.status} {self.body[:300]!r}>"
-
-
-class Stream:
-    """A streamed answer under way; ``drop`` breaks the connection as a client that dies does."""
-
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
-        self._connection, self._response = connection, response
-        self._socket = connection.sock or response.fp.raw._sock  # type: ignore[attr-defined]
-        self.status = response.status
-        self.headers = {k.lower(): v for k, v in response.getheaders()}
-        self._parts: list[bytes] = []
-
-    @property
-    def receipt(self) -> str:
-        return self.headers["allod-receipt"]
-
-    def events(self) -> Iterator[bytes]:
-        """Yield events as they come, blank line included; keeps all bytes in ``body``."""
-        rest = bytearray()
-        while data := self._response.read1(65536):
-            self._parts.append(data)
-            rest += data
-            while (at := rest.find(b"\n\n")) >= 0:
-                yield bytes(rest[: at + 2])
-                del rest[: at + 2]
-        if rest:
-            yield bytes(rest)
-
-    @property
-    def body(self) -> bytes:
-        """Everything read so far."""
-        return b"".join(self._parts)
-
-    def read(self) -> bytes:
-        """Read to the end."""
-        for _ in self.events():
-            pass
-        return self.body
-
-    def drop(self) -> float:
-        """Break the connection now; returns the time (``time.monotonic``)."""
-        at = time.monotonic()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._response.close()
-        self._connection.close()
-        return at
-
-
-def call(
-    port: int,
-    path: str,
-    body: Any = None,
-    *,
-    key: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    method: str | None = None,
-    timeout: float = 30.0,
-) -> Answer:
-    """Make one request on a connection of its own."""
-    stream = start(port, path, body, key=key, headers=headers, method=method, timeout=timeout)
-    try:
-        stream.read()
-    finally:
-        stream.drop()
-    return Answer(stream.status, stream.headers, stream.body)
-
-
-def start(
-    port: int,
-    path: str,
-    body: Any = None,
-    *,
-    key: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    method: str | None = None,
-    timeout: float = 30.0,
-) -> Stream:
-    """Begin a request and return once the head of its answer is here."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    given = {"content-type": "application/json"} if raw is not None else {}
-    if key is not None:
-        given["authorization"] = f"Bearer {key}"
-    given |= dict(headers or {})
-    connection.request(method or ("GET" if raw is None else "POST"), path, raw, given)
-    return Stream(connection, connection.getresponse())
-
-
-def chat(model: str, text: str = "hello there", *, stream: bool = False, **more: Any) -> dict[str, Any]:
-    """Write a chat request."""
-    body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
-    if stream:
-        body |= {"stream": True}
-    return body
-
-
-def messages(model: str, text: str = "hello there", *, stream: bool = False, **more: Any) -> dict[str, Any]:
-    """Write a request of the Messages API."""
-    return {"max_tokens": 256, **chat(model, text, stream=stream, **more)}
-
-
-def responses(model: str, text: str = "hello there", *, stream: bool = False, **more: Any) -> dict[str, Any]:
-    """Write a request of the Responses API."""
-    return {"model": model, "input": text, **({"stream": True} if stream else {}), **more}
-
-
-# --- operators
-
-
-class Region:
-    """A scripted model server in a thread, recording what reaches it."""
-
-    def __init__(self, answer: Callable[..., Any] | None = None) -> None:
-        self._answer = answer
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self.server = Server(record=True, answer=answer)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.server.start(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self.server.close(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
-        self._loop.close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}/v1"
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    @property
-    def connections(self) -> int:
-        return self.server.connections
-
-    @property
-    def seen(self) -> list[Seen]:
-        return list(self.server.seen)
-
-    def clear(self) -> None:
-        self.server.seen.clear()
-
-    def wait_seen(self, count: int = 1, timeout: float = 10.0) -> list[Seen]:
-        """Wait until so many requests have come."""
-        until(lambda: len(self.server.seen) >= count, timeout)
-        return self.seen
-
-
-class Trap:
-    """A listener that stands for an operator the law forbids: every accepted connection is counted."""
-
-    def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.touched = 0
-        self.bytes = b""
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                peer, _ = self._socket.accept()
-            except OSError:
-                return
-            self.touched += 1
-            peer.settimeout(1)
-            with contextlib.suppress(OSError):
-                self.bytes += peer.recv(65536)
-            peer.close()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join(5)
 
 
 # --- homes and gateways
@@ -575,12 +384,3 @@ def read_json(process: subprocess.Popen[bytes], within_s: float) -> Any:
             break
         time.sleep(0.01)
     raise AssertionError(f"not up: exit {process.poll()}, said {got!r}")
-
-
-def until(truth: Callable[[], Any], within_s: float = 5.0, pause_s: float = 0.005) -> Any:
-    """Wait until something is true and return it; fails when it does not come true in time."""
-    end = time.monotonic() + within_s
-    while not (value := truth()):
-        assert time.monotonic() < end, "did not come true in time"
-        time.sleep(pause_s)
-    return value

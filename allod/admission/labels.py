@@ -99,7 +99,7 @@ def _known(name: str) -> str:
             param=name,
         )
     if name not in NAMES:
-        near = get_close_matches(name.replace("_", "-"), NAMES, n=1, cutoff=0.0)
+        near = get_close_matches(name[:64].replace("_", "-"), NAMES, n=1, cutoff=0.0)
         raise Invalid(
             f"{name[:64]} is not a label",
             "an unknown Allod-* name is refused, not ignored",

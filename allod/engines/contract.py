@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from allod.engines.outbox import Outbox
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
@@ -171,6 +173,7 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
         allow_address: called with host and port before each connection; False forbids it (I6).
         state_dir: a 0700 folder of the home for sockets.
         open_blob: vault access for embedded engines: name or digest -> (path, digest).
+        outbox: through which a driver's requests leave together, or None.
 
     """
 
@@ -179,3 +182,4 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     vault: object | None = None
     air_gapped: bool = False
+    outbox: Outbox | None = None

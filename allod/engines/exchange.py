@@ -62,7 +62,12 @@ def _total_ms(deployment: Deployment, deadline_ms: int | None) -> int:
 def wire_of(deployment: Deployment, context: EngineContext, base_url: str) -> Wire:
     """Open the way to a deployment (raises ``EngineFault`` ``unavailable`` for a URL that cannot be used)."""
     try:
-        return Wire(base_url, allow_address=context.allow_address, max_connections=deployment.max_concurrent)
+        return Wire(
+            base_url,
+            allow_address=context.allow_address,
+            max_connections=deployment.max_concurrent,
+            outbox=context.outbox,
+        )
     except ValueError as error:
         raise EngineFault("unavailable", str(error), sent=False) from None
 

@@ -7,8 +7,9 @@ unseen. Whatever happens, each dispatch leaves exactly one ``AttemptReport`` (I4
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from allod.domain.usage import AttemptStatus, Usage
     from allod.engines.contract import Engine
 
+NOT_A_NAME: Final = "not-a-name"
+_NAME: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/@+-]{0,127}")
+
 Answer = Event | Embedded | int
 """What an operation hands on: chat events, one embedding result, or one token count."""
 
@@ -36,6 +40,7 @@ class AttemptReport(msgspec.Struct, kw_only=True):
 
     ``delivered_bytes`` counts UTF-8 bytes of answer text, reasoning and tool arguments handed on,
     ``pieces`` the deltas they came in. ``sent`` is False when no byte can have reached the operator.
+    Of ``total_ms`` the client took ``waited_ms``, in which it did not read.
     """
 
     number: int
@@ -48,6 +53,7 @@ class AttemptReport(msgspec.Struct, kw_only=True):
     pieces: int = 0
     first_token_ms: int | None = None
     total_ms: int | None = None
+    waited_ms: int = 0
     fault: str = ""
     http_status: int | None = None
     model: str | None = None
@@ -168,8 +174,9 @@ class Execution:
         finally:
             report.total_ms = world.elapsed_ms() - start
             _weigh(report)
-            if report.status != "aborted":
-                world.record(name, fault, report.total_ms)
+            late = fault is not None and fault.kind == "timeout" and report.waited_ms * 2 > report.total_ms
+            if report.status != "aborted" and not late:
+                world.record(name, fault, report.total_ms - report.waited_ms)
 
     def _noting(self, report: AttemptReport, take: Take, start: int) -> Take:
         """Return a ``take`` that notes what goes through it, and whether an error was the taker's."""
@@ -181,12 +188,21 @@ class Execution:
                 _note(report, item)
             self._begun = self._begun or bool(items)
             try:
-                return take(items)
+                wait = take(items)
             except Exception as error:
                 self._taken = error
                 raise
+            return None if wait is None else self._waited(report, wait)
 
         return noting
+
+    async def _waited(self, report: AttemptReport, wait: Awaitable[None]) -> None:
+        """Wait for a client, and note for how long: that is none of the operator's time."""
+        start = self._world.elapsed_ms()
+        try:
+            await wait
+        finally:
+            report.waited_ms += self._world.elapsed_ms() - start
 
     async def _passes(self, deployment: str, retry: int) -> bool:
         """Wait if need be, then ask law and breaker; the breaker last, as asking may take its one probe."""
@@ -252,6 +268,11 @@ class Execution:
         )
 
 
+def named(model: str | None) -> str | None:
+    """Return the name an operator answered with, if it is one: what it writes there goes into a leaf (I9)."""
+    return model if not model or _NAME.fullmatch(model) else NOT_A_NAME
+
+
 def _note(report: AttemptReport, item: Answer) -> None:
     if type(item) is Chunk:
         size = _size(item)
@@ -261,11 +282,11 @@ def _note(report: AttemptReport, item: Answer) -> None:
     elif isinstance(item, UsageReport):
         report.usage = item.usage
     elif isinstance(item, Finished):
-        report.whole, report.model = True, item.model
+        report.whole, report.model = True, named(item.model)
     elif isinstance(item, Whole):
         report.answer = item
     elif isinstance(item, Embedded):
-        report.whole, report.model, report.usage = True, item.model, item.usage
+        report.whole, report.model, report.usage = True, named(item.model), item.usage
     elif isinstance(item, int):
         report.whole = True
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from allod.engines.contract import EngineFault
+from allod.engines.outbox import Outbox
 from allod.engines.sse import Splitter, data_of, is_done, name_of, sse_events
 from allod.engines.wire_connection import MAX_HEAD_BYTES, NEVER, Connection, Response
 from allod.engines.wire_faults import error_object, fault_from_error, fault_from_response
@@ -30,6 +31,8 @@ MAX_BODY_BYTES: Final = 64 << 20
 KEEP_IDLE_S: Final = 20.0
 TICK_S: Final = 0.01
 """Deadlines are looked at no more often than this."""
+HEADS: Final = 32
+"""So many heads of requests are kept as bytes: a driver asks few kinds of questions."""
 
 _FORBIDDEN_IN_HEADER: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -49,6 +52,7 @@ class Wire:
         connect_timeout_ms: for resolving, connecting and TLS together, and for waiting on a free connection.
         unix_socket: path of a socket to connect to instead of host and port.
         tls: a context of one's own, else the system's roots, TLS 1.2 or newer.
+        outbox: through which requests leave, with those to other deployments; None sends each at once.
 
     Raises:
         ValueError: if the base URL cannot be used.
@@ -64,6 +68,7 @@ class Wire:
         connect_timeout_ms: int = 5000,
         unix_socket: str | None = None,
         tls: ssl.SSLContext | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in _DEFAULT_PORT or not parts.hostname:
@@ -78,7 +83,9 @@ class Wire:
             raise ValueError("a base URL is plain ASCII without blanks")
         self._allow, self._unix, self._tls = allow_address, unix_socket, tls
         self._max, self._connect_s = max_connections, connect_timeout_ms / 1000
+        self._outbox = outbox
         self._static = self._static_head(parts.port)
+        self._heads: dict[tuple[object, ...], bytes] = {}
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._opening = 0
@@ -135,10 +142,10 @@ class Wire:
             EngineFault: ``sent`` is False only if no byte of the request can have left.
 
         """
-        head = self._head(method, path if from_root else self.prefix + path + self.query, headers, len(body))
+        head = self._head(method, path, from_root, headers, len(body))
         retried = False
         while True:
-            connection = await self._take(total_ms / 1000, sent=retried)
+            connection = self._kept() or await self._take(total_ms / 1000, sent=retried)
             reused = connection.used and not retried
             response = connection.send(
                 head, body, first_s=first_byte_ms / 1000, idle_s=idle_ms / 1000, total_s=total_ms / 1000,
@@ -171,7 +178,21 @@ class Wire:
             self._timer = None
         await asyncio.sleep(0)
 
-    def _head(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]], length: int) -> bytes:
+    def _head(
+        self, method: str, path: str, from_root: bool, headers: Sequence[tuple[bytes, bytes]], length: int
+    ) -> bytes:
+        asked = (method, path, from_root, *headers)
+        lines = self._heads.get(asked)
+        if lines is None:
+            lines = self._checked(method, path if from_root else self.prefix + path + self.query, headers)
+            if len(self._heads) >= HEADS:
+                self._heads.clear()
+            self._heads[asked] = lines
+        if length or method == "POST":
+            return b"%bcontent-length: %d\r\n\r\n" % (lines, length)
+        return lines + b"\r\n"
+
+    def _checked(self, method: str, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
         if not _TARGET.match(target):
             raise EngineFault("request", "the path is not plain ASCII", sent=False)
         lines = [f"{method} {target} HTTP/1.1\r\n".encode(), self._static]
@@ -179,12 +200,17 @@ class Wire:
             if _FORBIDDEN_IN_HEADER.search(value) or not _TOKEN.match(name):
                 raise EngineFault("request", "a header holds what no header may hold", sent=False)
             lines.append(b"%b: %b\r\n" % (name, value))
-        if length or method == "POST":
-            lines.append(b"content-length: %d\r\n" % length)
-        lines.append(b"\r\n")
         return b"".join(lines)
 
     # -- the pool ----------------------------------------------------------------------------------------
+
+    def _kept(self) -> Connection | None:
+        """Return a connection that idles, or None."""
+        while self._idle and not self._closed:
+            connection = self._idle.pop()
+            if not connection.lost:
+                return connection
+        return None
 
     async def _take(self, total_s: float, *, sent: bool) -> Connection:
         """Find, open or wait for a connection; ``sent`` tells whether a stale one took the request before."""
@@ -194,10 +220,9 @@ class Wire:
         until = NEVER
         try:
             while not self._closed:
-                while self._idle:
-                    connection = self._idle.pop()
-                    if not connection.lost:
-                        return connection
+                connection = self._kept()
+                if connection is not None:
+                    return connection
                 if until == NEVER:
                     until = loop.time() + min(self._connect_s, total_s)
                 if self._max is None or len(self._all) + self._opening < self._max:
@@ -269,7 +294,7 @@ class Wire:
         return connection
 
     async def _connect(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> Connection:
-        connection = Connection(loop, self._released)
+        connection = Connection(loop, self._released, self._outbox)
         connection.soon = self._watch
         if self._unix is not None:
             await loop.create_unix_connection(lambda: connection, self._unix)

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import httptools
 
 from allod.engines.contract import EngineFault, FaultKind
+from allod.engines.outbox import Outbox
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 HIGH_WATER_BYTES: Final = 256 * 1024
@@ -144,6 +145,12 @@ class Response:
         """Say, from within ``take``, that the end has come: ``pump`` returns."""
         self._enough = True
 
+    def body(self) -> bytes | None:
+        """Return the whole body if it has come already, else None: ``read`` waits for it."""
+        if not self._complete or self._fault is not None:
+            return None
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
     async def read(self) -> bytes:
         """Return the whole body (raises ``EngineFault`` unless it is whole)."""
         self._read_all = True
@@ -152,8 +159,7 @@ class Response:
             if self._fault is not None:
                 raise self._fault
             await self._wait()
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return b"".join(self._parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes (raises ``EngineFault`` as ``next_chunk``)."""
@@ -194,8 +200,13 @@ class Response:
 class Connection(asyncio.Protocol):
     """One connection, serving one answer at a time."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, released: Callable[[Connection, bool], None]) -> None:
-        self.loop = loop
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        released: Callable[[Connection, bool], None],
+        outbox: Outbox | None = None,
+    ) -> None:
+        self.loop, self._outbox = loop, outbox
         self.transport: asyncio.Transport | None = None
         self.response: Response | None = None
         self.paused = self.used = self.lost = False
@@ -228,10 +239,12 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._raw_bytes = 0
         self._framed = False
         response = self.response = Response(self, max_body_bytes)
-        if len(body) < HIGH_WATER_BYTES:
-            self.transport.write(head + body)
-        else:
-            self.transport.writelines((head, body))
+        pieces = (head + body,) if len(body) < HIGH_WATER_BYTES else (head, body)
+        for piece in pieces:
+            if self._outbox is None:
+                self.transport.write(piece)
+            else:
+                self._outbox.put(self.transport, piece)
         return response
 
     async def head_of(self, response: Response) -> None:
@@ -239,7 +252,11 @@ class Connection(asyncio.Protocol):
         while not response._head:  # noqa: SLF001 - the two classes are one mechanism
             if response._fault is not None:  # noqa: SLF001
                 raise response._fault  # noqa: SLF001
-            await response._wait()  # noqa: SLF001
+            response._waiter = waiter = self.loop.create_future()  # noqa: SLF001
+            try:
+                await waiter
+            finally:
+                response._waiter = None  # noqa: SLF001
 
     def begun(self, response: Response) -> None:
         """Switch from the first-byte limit to the silence limit."""

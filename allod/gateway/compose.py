@@ -13,6 +13,7 @@ import msgspec
 from allod.domain.errors import AllodError, Invalid, Unavailable
 from allod.domain.fleet import EMBEDDED, Fleet, Weights
 from allod.engines.contract import EngineContext
+from allod.engines.outbox import Outbox
 from allod.engines.registry import drivers, make_engine
 from allod.gateway import config as configuration
 from allod.gateway.addresses import Addresses
@@ -149,6 +150,7 @@ def engines(s: Setting, environ: Mapping[str, str] = os.environ) -> dict[str, En
         state_dir=str(s.home.root),
         vault=s.vault,
         air_gapped=s.fleet.tenant.air_gapped,
+        outbox=Outbox(),
     )
     found = drivers()
     return {d.id: make_engine(d, context, found=found) for d in s.fleet.deployments.values()}

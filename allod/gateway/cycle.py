@@ -113,7 +113,7 @@ class Cycle:
         protocol = self._protocol
         if self._continue and not protocol.transport.is_closing():
             self._continue = False
-            protocol.transport.write(_CONTINUE)
+            protocol.say(_CONTINUE)
         while not (self.disconnected or self.response_complete):
             if self._parts or not (self.more_body or self._told):
                 self._told = not self.more_body
@@ -148,7 +148,7 @@ class Cycle:
             raise RuntimeError("an answer has one head")
         if self.more_body:
             self.keep_alive, self._linger = False, not self._continue
-        self.response_started, self._continue, self._chunked = True, False, True
+        self._continue, self._chunked = False, True
         parts = [STATUS_LINES[status]]
         for name, value in (*self._protocol.server_state.default_headers, *headers):
             if name == b"content-length":
@@ -166,7 +166,7 @@ class Cycle:
         head = b"".join(parts)
         if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
             raise RuntimeError("a header holds what no header may hold")
-        self._head = head + b"\r\n"
+        self._head, self.response_started = head + b"\r\n", True
 
     def write(self, data: bytes, *, more: bool) -> Awaitable[None] | None:
         """Write body bytes, the head before the first; without ``more`` the answer is complete.
@@ -182,14 +182,14 @@ class Cycle:
         if self._head is not None:
             data, self._head = self._head + data, None
         if data:
-            protocol.transport.write(data)
+            protocol.say(data)
         if more:
             return protocol.flow.drain() if protocol.flow.write_paused else None
         self.response_complete = True
         if self._waiter is not None:
             self._wake()
         if not (self.keep_alive or (self._linger and self.more_body)):
-            protocol.transport.close()
+            protocol.hang_up()
         protocol.on_response_complete()
         return None
 

@@ -15,6 +15,7 @@ from allod.admission.sizes import bucket
 from allod.domain.decision import NearestChange, Plan
 from allod.domain.errors import Invalid, Refused, Unavailable
 from allod.metering.rates import Tariffs, tariffs_of
+from allod.metering.settle import Bounds
 from allod.policy.policy import PolicyQuestion
 from allod.receipts.commitment import digest
 from allod.receipts.leaves import Exclusions
@@ -29,11 +30,31 @@ if TYPE_CHECKING:
     from allod.domain.request import Admitted
     from allod.metering.book import Book
     from allod.policy.policy import Policy
+    from allod.receipts.forms import IntentForm, TerminalForm
 
-MEMO_ENTRIES: Final = 2048
+MEMO_ENTRIES: Final = 512
+"""Over all worlds: with twenty candidates one takes some 40 KB."""
 MEMO_WORLDS: Final = 8
 """Health comes back to what it was: so many states of it are remembered."""
 _DAY_MS: Final = 86_400_000
+
+
+class Shared:
+    """What requests with one decision share besides it, made when the first of them needs it.
+
+    Attributes:
+        intent: the form of their intent leaves.
+        terminals: the forms of their answers, by deployment, model, basis and what the driver says of itself.
+        bounds: what an attempt at a deployment is reserved for.
+
+    """
+
+    __slots__ = ("bounds", "intent", "terminals")
+
+    def __init__(self) -> None:
+        self.intent: IntentForm | None = None
+        self.terminals: dict[tuple[Any, ...], TerminalForm] = {}
+        self.bounds: dict[str, Bounds] = {}
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +72,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     leaf_excluded: Exclusions
     record: bytes
     record_digest: str
+    shared: Shared = msgspec.field(default_factory=Shared)
 
     def relaxed(self, deployment: str) -> tuple[str, ...]:
         """Return the rules that were waived for a deployment."""
@@ -117,7 +139,8 @@ class Decider:
         known = memo.get(asked)
         if known is None:
             known = self._decide(admitted, health, link_up=link_up)
-            if len(memo) >= MEMO_ENTRIES:
+            if sum(len(world.decisions) for world in self._worlds) >= MEMO_ENTRIES:
+                self._worlds = self._worlds[:1]
                 memo.clear()
             memo[asked] = known
         return known

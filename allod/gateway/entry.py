@@ -16,6 +16,7 @@ from allod.engines.run import Execution
 from allod.gateway.reply import Labelled
 from allod.metering.settle import AttemptFacts, Bounds, Delivered, settle
 from allod.metering.usage import openai_block
+from allod.receipts.forms import IntentForm, TerminalForm
 from allod.receipts.leaves import IntentFacts, TerminalFacts
 from allod.routing.breaker import backoff_ms, blames_deployment
 from allod.routing.question import bounds_of, output_limit
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from allod.gateway.gateway import Gateway
     from allod.gateway.surfaces.contract import Parsed
 
+FORMS: Final = 64
+"""Forms of answers kept per decision: an operator may answer with another model name each time."""
+TICK_MS: Final = 25
+"""So much earlier than its deadline a timer may fire."""
 WEAKEST: Final[tuple[Basis, ...]] = ("reserved", "counted", "reported")
 
 
@@ -95,10 +100,20 @@ class Entry:
 
     def record(self, deployment: str, fault: EngineFault | None, total_ms: int) -> None:
         """Tell the circuit breaker, and remember how long an answer takes."""
-        if fault is None or blames_deployment(fault.kind):
+        if fault is None or (blames_deployment(fault.kind) and not self._own_doing(fault)):
             self._gateway.breaker.record(deployment, fault is None, self._gateway.monotonic_ms())
         if fault is None:
-            self._gateway.latency.note(deployment, total_ms)
+            self._gateway.latency.note(deployment, total_ms, self._gateway.monotonic_ms())
+
+    def _own_doing(self, fault: EngineFault) -> bool:
+        """Tell whether a fault is of our making: the caller's deadline passed, or our own queue was full.
+
+        Who sets deadlines that nothing can meet must not close a deployment to others.
+        """
+        deadline_ms = self._ask.admitted.deadline_ms
+        if fault.kind == "timeout":
+            return deadline_ms is not None and self.elapsed_ms() >= deadline_ms - TICK_MS
+        return fault.kind == "overloaded" and not fault.sent
 
     def backoff_ms(self, retry: int, retry_after_ms: int | None) -> int:
         """Return the wait before a retry, with jitter."""
@@ -138,8 +153,15 @@ class Entry:
 
     # --- leaves, rows and labels
 
-    def intent(self) -> IntentFacts:
-        """Say what is known before anything is sent."""
+    def intent(self) -> tuple[IntentFacts, bytes]:
+        """Say what is known before anything is sent: the facts as written, and the leaf."""
+        admitted, shared = self._ask.admitted, self.decision.shared
+        request = self._gateway.commit(self._ask.request_salt, self._ask.raw)
+        if shared.intent is None:
+            shared.intent = IntentForm(self._intent(request))
+        return shared.intent.fill(admitted.receipt, admitted.received_at_ms, request)
+
+    def _intent(self, request: str) -> IntentFacts:
         admitted, decision, gateway = self._ask.admitted, self.decision, self._gateway
         return IntentFacts(
             id=admitted.receipt,
@@ -147,7 +169,7 @@ class Entry:
             tenant=gateway.tenant_pseudonym,
             app=gateway.app_pseudonym(admitted.app),
             surface=admitted.surface,
-            request=gateway.commit(self._ask.request_salt, self._ask.raw),
+            request=request,
             classes=admitted.classes,
             pack=decision.eligibility.pack_digest,
             fleet=decision.eligibility.fleet_digest,
@@ -188,7 +210,10 @@ class Entry:
         )
 
     def _bounds(self, deployment: str) -> Bounds:
-        return bounds_of(self.decision.question, self._gateway.fleet.deployments[deployment])
+        known = self.decision.shared.bounds
+        if deployment not in known:
+            known[deployment] = bounds_of(self.decision.question, self._gateway.fleet.deployments[deployment])
+        return known[deployment]
 
     def usage_block(
         self, rows: tuple[LedgerRow, ...], reported: dict[str, Any] | None
@@ -222,15 +247,9 @@ class Entry:
         """Return what the driver says of itself."""
         return self._gateway.engines[deployment].describe()
 
-    def terminal(
-        self,
-        status: AttemptStatus,
-        error: AllodError | None,
-        rows: tuple[LedgerRow, ...],
-        response: str | None,
-    ) -> TerminalFacts:
-        """Say how it ended."""
-        ended = TerminalFacts(
+    def bare(self, status: AttemptStatus, error: AllodError | None, response: str | None) -> TerminalFacts:
+        """Say how it ended, and nothing of what served it."""
+        return TerminalFacts(
             id=self._ask.admitted.receipt,
             at_ms=self.now_ms(),
             status=status,
@@ -239,10 +258,38 @@ class Entry:
             response=response,
             excluded=self.decision.leaf_excluded,
         )
+
+    def terminal(
+        self,
+        status: AttemptStatus,
+        error: AllodError | None,
+        rows: tuple[LedgerRow, ...],
+        response: str | None,
+    ) -> tuple[TerminalFacts, TerminalForm | None]:
+        """Say how it ended, and for an answer at the first attempt the form of its leaf."""
         if not rows:
-            return ended
+            return self.bare(status, error, response), None
+        about = self.description(rows[-1].deployment)
+        if status != "answered" or len(rows) != 1 or response is None:
+            return self._terminal(self.bare(status, error, response), rows, about), None
+        row, forms = rows[0], self.decision.shared.terminals
+        asked = (row.deployment, self.execution.reports[0].model, row.basis, about)
+        form = forms.get(asked)
+        if form is None:
+            if len(forms) >= FORMS:
+                forms.clear()
+            ended = self._terminal(self.bare(status, error, response), rows, about)
+            form = forms[asked] = TerminalForm(self._intent(""), ended)
+        receipt = self._ask.admitted.receipt
+        facts = form.of(
+            receipt=receipt, at_ms=self.now_ms(), response=response, usage=row.usage, cost_usd=row.cost_usd
+        )
+        return facts, form
+
+    def _terminal(
+        self, ended: TerminalFacts, rows: tuple[LedgerRow, ...], about: Description
+    ) -> TerminalFacts:
         row = rows[-1]
-        about = self.description(row.deployment)
         return msgspec.structs.replace(
             ended,
             deployment=row.deployment,

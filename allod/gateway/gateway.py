@@ -26,30 +26,38 @@ if TYPE_CHECKING:
     from allod.gateway.decide import Decider, Decision
     from allod.gateway.entry import Ask, Entry
     from allod.gateway.reply import Reply
+    from allod.receipts.forms import TerminalForm
     from allod.receipts.leaves import IntentFacts, TerminalFacts
     from allod.store.store import Store
 
 HEALTH_MS: Final = 250
 """How old the picture of breakers and readiness may be: each dispatch asks the breaker again anyway."""
+FORGET_MS: Final = 300_000
 _SMOOTHING: Final = 0.2
 _STOCK_BYTES: Final = 8192
 LOG: Final = logging.getLogger("allod")
 
 
 class Latency:
-    """How long whole answers take per deployment: a smoothed mean, rounded to half-powers of two."""
+    """How long whole answers take per deployment: a smoothed mean, rounded to half-powers of two.
+
+    What has not been seen for ``FORGET_MS`` is unknown again: a deployment that was slow once and is left out
+    for it (``deadline``) would never be measured otherwise. Times are milliseconds of a monotonic clock.
+    """
 
     def __init__(self) -> None:
-        self._ms: dict[str, float] = {}
+        self._ms: dict[str, tuple[float, int]] = {}
 
-    def note(self, deployment: str, total_ms: int) -> None:
+    def note(self, deployment: str, total_ms: int, at_ms: int) -> None:
         """Add one answer."""
-        known = self._ms.get(deployment)
-        self._ms[deployment] = total_ms if known is None else known + _SMOOTHING * (total_ms - known)
+        known, seen = self._ms.get(deployment, (total_ms, at_ms))
+        if at_ms - seen > FORGET_MS:
+            known = total_ms
+        self._ms[deployment] = known + _SMOOTHING * (total_ms - known), at_ms
 
-    def rounded(self) -> dict[str, int]:
+    def rounded(self, at_ms: int) -> dict[str, int]:
         """Return the means, coarse enough that like requests put the same question."""
-        return {name: _coarse(ms) for name, ms in self._ms.items()}
+        return {name: _coarse(ms) for name, (ms, seen) in self._ms.items() if at_ms - seen <= FORGET_MS}
 
 
 def _coarse(ms: float) -> int:
@@ -142,7 +150,7 @@ class Gateway:
                 if (reason := readiness(engine)) is not None
             }
             fresh = Health(
-                resting=self.breaker.resting(now), latency_ms=self.latency.rounded(), unready=unready
+                resting=self.breaker.resting(now), latency_ms=self.latency.rounded(now), unready=unready
             )
             if fresh != self._health:
                 self._health = fresh
@@ -155,10 +163,17 @@ class Gateway:
         """Decide: law first, then plan."""
         return self.decider.decide(admitted, self.health(), link_up=self.link_up)
 
-    def begin(self, ask: Ask, decision: Decision, facts: IntentFacts) -> int:
-        """Hand the intent leaf to the operating system; 503 when there is no room for its end."""
+    def begin(self, ask: Ask, decision: Decision, intent: tuple[IntentFacts, bytes]) -> int:
+        """Record the intent; 503 when there is no room for its end.
+
+        The operating system gets it with the next frame: that of the first attempt, before anything is sent,
+        or that of the end of a request that is refused.
+        """
+        facts, leaf = intent
         return self.store.append_intent(
             facts,
+            leaf=leaf,
+            keep=True,
             app=ask.admitted.app,
             salts=(ask.request_salt, ask.response_salt),
             record=decision.record,
@@ -200,9 +215,34 @@ class Gateway:
             error = Unavailable("the request failed")
         return status, error, reply.failure(error, entry.label_of_failure())
 
-    def end(self, facts: TerminalFacts, rows: tuple[LedgerRow, ...]) -> int:
+    def end(self, facts: TerminalFacts, rows: tuple[LedgerRow, ...], form: TerminalForm | None = None) -> int:
         """Hand the terminal leaf and the ledger rows to the operating system; room for them was kept."""
-        return self.store.append_terminal(facts, rows)
+        return self.store.append_terminal(facts, rows, form=form)
+
+    def salvage(self, entry: Entry, reply: Reply, fault: Exception, *, gone: bool) -> tuple[int, bytes]:
+        """End a request whose end cannot be told as it was: ``failed``, each attempt at its reservation.
+
+        Returns the frame's number and the last bytes for the client.
+
+        Raises:
+            Exception: ``fault`` itself, where the log does not take an end, or the client cannot be told.
+
+        """
+        if isinstance(fault, Unavailable):
+            raise fault
+        self.defect(fault)
+        error = Integrity("a defect of Allod ended this request", type(fault).__name__, "report it")
+        last, said = b"", True
+        if not gone:
+            try:
+                last = reply.failure(error, entry.label_of_failure())
+            except Exception as again:  # noqa: BLE001 (then the connection breaks, and that is told)
+                self.defect(again)
+                said = False
+        ended = self.end(entry.bare("failed", error, None), ())  # what was delivered is not known for sure
+        if not said:
+            raise fault
+        return ended, last
 
     @staticmethod
     def defect(fault: BaseException) -> None:

@@ -54,11 +54,15 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
     except Exception as fault:  # noqa: BLE001 (a defect of ours must still leave a receipt)
         error = Integrity("a defect of Allod ended this request", f"{type(fault).__name__}", "report it")
         gateway.defect(fault)
-    rows = entry.rows()  # settle
     last = b""
-    if not gone:
-        status, error, last = gateway.last(entry, reply, rows, status, error)
-    ended = gateway.end(entry.terminal(status, error, rows, reply.response), rows)  # append
+    try:
+        rows = entry.rows()  # settle
+        if not gone:
+            status, error, last = gateway.last(entry, reply, rows, status, error)
+        facts, form = entry.terminal(status, error, rows, reply.response)
+        ended = gateway.end(facts, rows, form)  # append
+    except Exception as fault:  # noqa: BLE001 (what cannot be told must still have its end, I3)
+        ended, last = gateway.salvage(entry, reply, fault, gone=gone)
     if not gone:
         await gateway.durable(ended)
         await reply.send(last)

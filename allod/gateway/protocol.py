@@ -16,6 +16,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from allod.domain.errors import Invalid
+from allod.engines.outbox import Outbox
 from allod.gateway.cycle import Cycle
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     limits: Server
+    outbox: Outbox
     cycle: Cycle  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -80,6 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if running is not None and not running.response_complete:
             running.leave()
             if running.task is not None:
+                running.task.add_done_callback(self.tasks.discard)  # one that never began has no end of its own
                 running.task.cancel()
         self.transport.close()
         self.parser = self.cycle = None  # type: ignore[assignment]  # both point back here
@@ -194,7 +197,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not done:
             self.cycle.whole()
         elif not self.cycle.keep_alive:
-            self.transport.close()
+            self.hang_up()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -262,6 +265,15 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._reject(400, self._cause() or "this is not HTTP/1.1")
 
+    def say(self, data: bytes) -> None:
+        """Send bytes, with what else leaves in this turn of the loop."""
+        self.outbox.put(self.transport, data)
+
+    def hang_up(self) -> None:
+        """Close the connection behind what was said."""
+        self.outbox.flush()
+        self.transport.close()
+
     @staticmethod
     def _cause() -> str | None:
         import sys  # noqa: PLC0415  (only on this path)
@@ -276,8 +288,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _reject(self, status: int, message: str) -> None:
         if not self.transport.is_closing():
             if self._silent():
-                self.transport.write(plain_error(status, message))
-            self.transport.close()
+                self.say(plain_error(status, message))
+            self.hang_up()
 
     def _silent(self) -> bool:
         """Tell whether an error may be said here: no answer is under way, or was the last one."""
@@ -294,7 +306,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Close when idle, else after the answer under way (the server is about to stop)."""
         if self._running is None:
-            self.transport.close()
+            self.hang_up()
         else:
             self._running.keep_alive = False
 
@@ -314,10 +326,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def drop(self, late: str) -> None:
         """End an overdue connection: 408 while nothing was answered, a plain close when idle, else abort."""
         if late == "idle":
-            self.transport.close()
+            self.hang_up()
         elif late in ("head", "body") and self._silent():
-            self.transport.write(plain_error(408, f"the {late} of the request took too long"))
-            self.transport.close()
+            self.say(plain_error(408, f"the {late} of the request took too long"))
+            self.hang_up()
         else:
             self.transport.abort()
 
@@ -325,7 +337,7 @@ class BoundedProtocol(HttpToolsProtocol):
 def bounded(limits: Server) -> type[BoundedProtocol]:
     """Return the protocol class for one server."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    return type("Bounded", (BoundedProtocol,), {"limits": limits})
+    return type("Bounded", (BoundedProtocol,), {"limits": limits, "outbox": Outbox()})
 
 
 def sweep(connections: set[Any], now: float) -> None:

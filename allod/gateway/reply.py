@@ -114,8 +114,8 @@ class Reply:
 
     def _deliver(self, data: bytes) -> Awaitable[None] | None:
         if not self.begun:
-            self.begun = True
             self._client.start(OK, [SSE, NO_STORE, *self._label().headers()])
+            self.begun = True
         self._commitment.update(data)
         self.delivered = True
         return self._client.write(data, more=True)

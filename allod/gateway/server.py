@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from allod.gateway.config import Server
 
 GRACE_S = 10
+SETTLE_S = 5.0
 BACKLOG = 2048
 SWEEP_S = 1.0
 
@@ -105,6 +106,17 @@ async def serve(
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        await _settle(server.server_state.tasks)
+
+
+async def _settle(tasks: set[asyncio.Task[None]]) -> None:
+    """Have every request still under way write its end (I3) before the log is closed."""
+    left = list(tasks)
+    for task in left:
+        if not task.cancelling():
+            task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=SETTLE_S)
 
 
 async def _sweep(server: uvicorn.Server) -> None:

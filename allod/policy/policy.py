@@ -27,6 +27,8 @@ from allod.policy.pack import BASE, PERMIT, Pack, Rule, unknown_name
 from allod.policy.reference import Reference, request_of
 
 MEMO_ENTRIES: Final = 4096
+MEMO_EXPLAINED: Final = 512
+"""Decisions that carry every deciding rule: with twenty candidates one takes some 12 KB."""
 MEMO_DAYS: Final = 8
 VALIDITY: Final = "pack.validity"
 _DISPATCH: Final = Uid("Allod::Action", "dispatch")
@@ -149,7 +151,7 @@ class Policy:
         if known is not None:
             return known
         self._check(q)
-        return _remember(epoch.eligible, asked, self._decide(q, epoch))
+        return _remember(epoch.eligible, asked, self._decide(q, epoch), MEMO_EXPLAINED)
 
     def recheck(self, q: PolicyQuestion, deployment: str) -> bool:
         """Decide again by the reference whether this deployment may see the request; False on any doubt."""
@@ -184,7 +186,7 @@ class Policy:
         if known is not None:
             return known
         found = () if epoch.overdue else nearest_changes(self, q, eligibility, epoch.calendar, epoch.store)
-        return _remember(epoch.nearest, asked, found)
+        return _remember(epoch.nearest, asked, found, MEMO_EXPLAINED)
 
     def against(self, verdict: Verdict) -> tuple[str, ...]:
         """Return the ids of the rules that decide against, in rule order, relaxed ones left out."""
@@ -280,8 +282,8 @@ def _env(app: str, deployment: str, context: Any, store: Store) -> Env:
     return Env(Uid("Allod::App", app), _DISPATCH, resource, context, store.attrs, store.ancestors)
 
 
-def _remember(memo: dict[Any, _V], asked: object, answer: _V) -> _V:
-    while len(memo) >= MEMO_ENTRIES:
+def _remember(memo: dict[Any, _V], asked: object, answer: _V, most: int = MEMO_ENTRIES) -> _V:
+    while len(memo) >= most:
         memo.pop(next(iter(memo)), None)
     memo[asked] = answer
     return answer

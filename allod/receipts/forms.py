@@ -1,8 +1,8 @@
 """Leaves written from forms: what like requests share is encoded once, the rest is filled in.
 
-A form is made from the leaf of one request with marks in the places that differ; byte for byte what it writes
-is what ``intent_leaf`` and ``terminal_leaf`` write for the same facts (held equal by a property test). Where a
-form does not fit, those two write the leaf.
+A form is made from the leaf of one request with marks in the places that differ. What it writes is, byte for
+byte, what ``intent_leaf`` and ``terminal_leaf`` write for the same facts (held equal by a property test);
+where a form does not fit, those two write the leaf.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from allod.receipts.leaves import (
     MAX_LEAF_BYTES,
     IntentFacts,
     TerminalFacts,
-    encoded_terminal,
     intent_leaf,
     leaf_time,
     terminal_leaf,
     tokens_json,
+    whole_terminal,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TerminalForm:
         )
         begun = msgspec.structs.replace(intent, id=_ID, request=_REQUEST)
         leaf = terminal_leaf(begun, _HASH, self.facts)
-        whole = leaf == encoded_terminal(begun, "sha256:" + _HASH.hex(), self.facts)
+        whole = leaf == whole_terminal(begun, "sha256:" + _HASH.hex(), self.facts)
         marks = (
             plain(_COST), _ID, _HASH.hex(), _REQUEST, _RESPONSE, leaf_time(_NEVER_MS), tokens_json(_TOKENS),
         )  # fmt: skip

@@ -289,23 +289,21 @@ def terminal_leaf(intent: IntentFacts, intent_hash: bytes, facts: TerminalFacts)
             "a remote model is named by its operator's word only; fix the driver's description",
         )
     named = "sha256:" + intent_hash.hex()
-    try:
-        leaf = encoded_terminal(intent, named, facts)
-        if len(leaf) <= MAX_LEAF_BYTES and len(facts.detail) <= MAX_DETAIL:
-            return leaf
-    except UnicodeEncodeError:
-        pass
+    leaf = whole_terminal(intent, named, facts)
+    if leaf is not None and len(leaf) <= MAX_LEAF_BYTES and len(facts.detail) <= MAX_DETAIL:
+        return leaf
     return _terminal_cut(intent, named, facts)
 
 
-def encoded_terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> bytes:
-    """Write a terminal leaf without a look at its length; ``named`` is the intent's leaf hash, ``sha256:...``.
+def whole_terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> bytes | None:
+    """Write a terminal leaf however long it is; None where some text in it is no Unicode.
 
-    Raises:
-        UnicodeEncodeError: a name is no Unicode.
-
+    ``named`` is the intent's leaf hash as ``sha256:`` and 64 hex digits.
     """
-    return _ENCODER.encode(_terminal(intent, named, facts))
+    try:
+        return _ENCODER.encode(_terminal(intent, named, facts))
+    except UnicodeEncodeError:
+        return None
 
 
 def notice_leaf(facts: NoticeFacts) -> bytes:

@@ -143,16 +143,18 @@ class Journal:
         self.folder, self.current, self.spare = folder, first, None
         self.next_seq, self.leaves, self.reserved = next_seq, leaves, 0
         self.lock = threading.Lock()
+        self._kept = b""
         self.on_turn: Callable[[Segment], None] = _nobody
         self._use(first)
 
     spare: Segment | None
 
-    def append(self, kind: int, frame: Frame, *, more: int = 0, less: int = 0) -> int:
+    def append(self, kind: int, frame: Frame, *, more: int = 0, less: int = 0, keep: bool = False) -> int:
         """Hand a frame to the operating system and return its number; the caller holds ``lock``.
 
         ``more`` bytes are held back from now on, ``less`` no longer; who gives back more than the frame
-        takes is always served.
+        takes is always served. With ``keep`` the frame waits for the next one, or for ``hand_over``, and both
+        are written at once: nothing that rests on it may happen before.
 
         Raises:
             Unavailable: there is no room for the frame and what is held back, or the write failed.
@@ -164,23 +166,43 @@ class Journal:
         if segment.end + len(data) + held > segment.size:
             segment = self._room(len(data), held, must=less > 0)
             data = segment.codec.write(kind, frame)
-        try:
-            done = os.pwrite(segment.fd, data, segment.end)
-            if done != len(data):
-                write_all(segment.fd, data[done:], segment.end + done)
-        except OSError as fault:
-            raise unwritable(segment.path, fault) from fault
+        if keep:
+            self._kept += data
+        else:
+            self._write(segment, data)
         segment.end += len(data)
         self.reserved = held
         seq = self.next_seq
         self.next_seq = seq + 1
         return seq
 
+    def hand_over(self) -> None:
+        """Write what is kept; under ``lock`` (raises ``Unavailable``, and keeps it then)."""
+        if self._kept:
+            self._write(self.current, b"")
+
+    def _write(self, segment: Segment, data: bytes) -> None:
+        """Write bytes to where ``segment`` ends, what is kept before them."""
+        data, at = self._kept + data, segment.end - len(self._kept)
+        try:
+            done = os.pwrite(segment.fd, data, at)
+            if done != len(data):
+                write_all(segment.fd, data[done:], at + done)
+        except OSError as fault:
+            raise unwritable(segment.path, fault) from fault
+        self._kept = b""
+
     def rotate(self) -> Segment | None:
-        """Move on to the spare if frames were written and it can hold what is reserved; under ``lock``."""
+        """Move on to the spare if frames were written and it can hold what is reserved; under ``lock``.
+
+        Raises:
+            Unavailable: what is kept, or the head of the spare, cannot be written.
+
+        """
         spare = self.spare
         if spare is None or self.current.end == HEAD_BYTES or HEAD_BYTES + self.reserved > spare.size:
             return None
+        self.hand_over()
         self._use(spare)
         self.current, self.spare = spare, None
         self.on_turn(spare)

@@ -17,6 +17,7 @@ import msgspec
 from allod.domain.errors import Integrity, Unavailable
 from allod.domain.usage import LedgerRow
 from allod.receipts.commitment import digest
+from allod.receipts.forms import TerminalForm
 from allod.receipts.leaves import (
     IntentFacts,
     NoticeFacts,
@@ -197,6 +198,8 @@ class Store:
         app: str,
         salts: tuple[bytes, bytes] | None = None,
         record: bytes | None = None,
+        leaf: bytes | None = None,
+        keep: bool = False,
     ) -> int:
         """Record that a request is about to be dispatched or refused (I3); returns the frame's number.
 
@@ -205,6 +208,9 @@ class Store:
             app: the calling app by its real name, which the log never sees.
             salts: of request and response commitment; None if they are not to be kept at all.
             record: the decision record whose digest is ``facts.decision``; stored once per digest.
+            leaf: the leaf where a form has written it already (``receipts.forms``).
+            keep: whether the operating system gets it only with the next frame of any request. Nothing may
+                leave before: ``append_attempt`` and ``append_terminal`` see to that, ``durable`` too.
 
         Raises:
             Unavailable: log or disk in trouble, or no room to record the end as well (HTTP 503).
@@ -215,7 +221,8 @@ class Store:
             raise refused(self.healthy() or "")
         receipt = facts.id
         kept = self._new_record(facts.decision, record)
-        facts, leaf = intent_leaf(facts)
+        if leaf is None:
+            facts, leaf = intent_leaf(facts)
         hashed = leaf_hash(leaf)
         request_salt, response_salt = salts or (None, None)
         frame = IntentFrame(
@@ -224,7 +231,7 @@ class Store:
         with self._journal.lock:
             if receipt in self._open or self._ended(receipt) is not None:
                 raise Integrity(f"receipt {receipt} is in use", "got a second intent", "draw another id")
-            seq = self._append(INTENT, frame, hashed, more=TERMINAL_ROOM)
+            seq = self._append(INTENT, frame, hashed, more=TERMINAL_ROOM, keep=keep)
             index = self._journal.leaves
             self._journal.leaves = index + 1
             self._open[receipt] = _Open(facts, hashed, index, app, TERMINAL_ROOM, {})
@@ -275,8 +282,12 @@ class Store:
             self._writer.ring()
         return seq
 
-    def append_terminal(self, facts: TerminalFacts, rows: Sequence[LedgerRow] = ()) -> int:
+    def append_terminal(
+        self, facts: TerminalFacts, rows: Sequence[LedgerRow] = (), *, form: TerminalForm | None = None
+    ) -> int:
         """Record how a request ended (I3), with one ledger row per attempt (I4).
+
+        ``form`` is the one ``facts`` are of, if there is one.
 
         The room was held back when it began, so a full disk does not prevent it. An attempt that was begun
         and has no row is charged its reservation; cost, basis and number of attempts in the leaf are those
@@ -293,9 +304,11 @@ class Store:
                 f"receipt {facts.id} cannot end", "got no intent in flight, expected exactly one", ""
             )
         settled = settle(facts.id, begun.app, begun.attempts, rows)
-        if settled:
-            facts = with_rows(facts, settled)
-        leaf = terminal_leaf(begun.facts, begun.hash, facts)
+        said = with_rows(facts, settled) if settled else facts
+        if form is not None and said is facts:
+            leaf = form.fill(begun.facts, begun.hash, facts)
+        else:
+            leaf = terminal_leaf(begun.facts, begun.hash, said)
         frame = TerminalFrame(facts.id, facts.at_ms, leaf, facts.status, settled)
         with self._journal.lock:
             if facts.id not in self._open:
@@ -395,9 +408,18 @@ class Store:
         self._writer.turn()
         return found
 
-    def _append(self, kind: int, frame: Frame, hashed: bytes | None, *, more: int = 0, less: int = 0) -> int:
+    def _append(
+        self,
+        kind: int,
+        frame: Frame,
+        hashed: bytes | None,
+        *,
+        more: int = 0,
+        less: int = 0,
+        keep: bool = False,
+    ) -> int:
         """Append to the journal and hand on to the writer, in one order; under the journal's lock."""
-        seq = self._journal.append(kind, frame, more=more, less=less)
+        seq = self._journal.append(kind, frame, more=more, less=less, keep=keep)
         self._writer.queue.append(Item(seq, frame, hashed))
         return seq
 

@@ -137,7 +137,7 @@ _STEPS: Final = (_first,)
 def make_engine(url: str, pragmas: tuple[str, ...], busy_s: float) -> Engine:
     """Make SQLAlchemy's way to the tables; in SQLite transactions begin and end where we say so."""
     if not url.startswith("sqlite"):
-        return sa.create_engine(url, paramstyle="format")
+        return sa.create_engine(url, paramstyle="format", pool_pre_ping=True)
     engine = sa.create_engine(url, connect_args={"isolation_level": None, "timeout": busy_s})
 
     def connected(connection: Any, _record: object) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from allod.domain.errors import Unavailable
 from allod.receipts import checkpoint as checkpoints
 from allod.receipts.notes import Signer
 from allod.store.database import reason_of
@@ -157,8 +158,10 @@ class Writer:
 
     def _take(self, items: list[Item]) -> None:
         try:
+            with self.journal.lock:
+                self.journal.hand_over()
             self._segment.sync()
-        except OSError as fault:
+        except (OSError, Unavailable) as fault:
             self._die(f"the journal cannot be synced: {reason_of(fault)}")
             return
         batch = self.derivation.compute(items)

@@ -25,7 +25,7 @@ from allod.domain.decision import Conditions
 from allod.domain.errors import Invalid
 from allod.domain.fleet import App, Relaxation, Weights
 from allod.policy import Pack, Policy, PolicyQuestion, load_pack
-from allod.policy.policy import MEMO_DAYS, MEMO_ENTRIES
+from allod.policy.policy import MEMO_DAYS, MEMO_EXPLAINED
 
 US = "frankfurt-region"
 AUDIT, OPERATOR, COMPELLED = "residency.4-audit", "residency.5-operator", "compelled.access"
@@ -341,9 +341,9 @@ def test_two_threads_on_two_sides_of_an_expiry_each_see_their_day(base: Pack) ->
 def test_the_memory_is_bounded_and_returns_the_same_object(policy: Policy) -> None:
     assert policy.eligible(ask()) is policy.eligible(ask())
     epoch = policy._epochs[DAY]
-    for number in range(MEMO_ENTRIES + 50):
+    for number in range(MEMO_EXPLAINED + 50):
         policy.eligible(ask(purpose=f"p{number}"))
-    assert len(epoch.eligible) == MEMO_ENTRIES
+    assert len(epoch.eligible) == MEMO_EXPLAINED
     assert policy.eligible(ask()) == policy.eligible(ask())
 
 

@@ -295,17 +295,17 @@ def larger(rng: Random, _level: float) -> tuple[str, str, str]:
 
 @task
 def member(rng: Random, level: float) -> tuple[str, str, str]:
-    """Ask whether a word is in a list."""
+    """Ask whether a word is in a list; the answer names the word again."""
     pool = rng.sample(lx.WORDS, 9)
     words = pool[: upto(rng, level, 2, 8)]
     inside = chance(rng, 0.5)
     item = rng.choice(words) if inside else pool[-1]
-    return ask(rng, "member", ", ".join(words), x=item), "yes" if inside else "no", ""
+    return ask(rng, "member", ", ".join(words), x=item), f"{item}: {'yes' if inside else 'no'}", ""
 
 
 @task
 def recall(rng: Random, level: float) -> tuple[str, str, str]:
-    """Ask for the value stored under a key."""
+    """Ask for the value stored under a key; the answer is the pair as it stands."""
     n = upto(rng, level, 2, 5)
     keys = rng.sample(lx.WORDS, n)
     digits = chance(rng, 0.5)
@@ -313,7 +313,7 @@ def recall(rng: Random, level: float) -> tuple[str, str, str]:
     mark = rng.choice((" = ", " is ", ": "))
     pick = rng.randrange(n)
     pairs = ", ".join(f"{k}{mark}{v}" for k, v in zip(keys, values, strict=True))
-    return ask(rng, "recall", pairs, x=keys[pick]), values[pick], ""
+    return ask(rng, "recall", pairs, x=keys[pick]), f"{keys[pick]}{mark}{values[pick]}", ""
 
 
 @task

@@ -52,6 +52,9 @@ class Answer(Protocol):
     def header(self, name: bytes) -> bytes | None:
         """Return a header."""
 
+    def body(self) -> bytes | None:
+        """Return the whole body if it is there."""
+
     async def read(self) -> bytes:
         """Return the whole body."""
 
@@ -101,6 +104,7 @@ class Way(Protocol):
 
 
 _SIMULATED: Final = "the operator's answer says that it is simulated"
+
 
 def make(deployment: Deployment, context: EngineContext) -> OpenAIEngine:
     """Make the driver (the factory named in ``allod.engines``; raises ``EngineFault`` ``unavailable``)."""
@@ -202,15 +206,21 @@ class OpenAIEngine:
 
     async def deliver(self, call: ChatCall, take: Take) -> None:
         """Answer, handing on what comes the moment it comes (see the contract); raises ``EngineFault``."""
-        await self._serves_here()
+        if self._reason is not None or self._dialect.name == "ollama":
+            await self._serves_here()
         body = exchange.encoded(chat_body(call, self._deployment.model, self._dialect))
         response = await self._post(self._chat_path, body, call)
         try:
-            if await _is_stream(response, call):
+            if response.status != _OK:
+                raise await _refusal(response)
+            if _streams(response, call):
                 await _relay(response, take)
                 return
             read = answer.streamed if call.stream else answer.whole
-            wait = take(read(await response.read(), unframed=response.unframed))
+            data = response.body()
+            if data is None:
+                data = await response.read()
+            wait = take(read(data, unframed=response.unframed))
             if wait is not None:
                 await wait
         finally:
@@ -246,12 +256,14 @@ class OpenAIEngine:
             fault.sent = False
             raise
         if status != _OK:
-            return
+            raise EngineFault("server", f"HTTP {status} to /api/show: where the model runs is unknown", sent=False)
         try:
             shown: Any = msgspec.json.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            raise EngineFault("malformed", "unreadable answer to /api/show", sent=False) from None
-        if isinstance(shown, dict) and (shown.get("remote_host") or shown.get("remote_model")):
+            shown = None
+        if not isinstance(shown, dict):
+            raise EngineFault("malformed", "unreadable answer to /api/show", sent=False)
+        if shown.get("remote_host") or shown.get("remote_model"):
             raise EngineFault("unavailable", _LEAVES, sent=False)
 
     # -- the rest ----------------------------------------------------------------------------------------
@@ -357,6 +369,10 @@ async def _is_stream(response: Answer, call: ChatCall) -> bool:
     """Judge status and media type; tell whether events follow (raises ``EngineFault`` for what cannot be)."""
     if response.status != _OK:
         raise await _refusal(response)
+    return _streams(response, call)
+
+
+def _streams(response: Answer, call: ChatCall) -> bool:
     value = response.header(b"content-type")
     kind = b"" if value is None else value.split(b";", 1)[0].strip().lower()
     if not call.stream:

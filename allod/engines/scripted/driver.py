@@ -175,6 +175,9 @@ class ScriptedResponse:
         """Say that the end has come."""
         self._enough = True
 
+    def body(self) -> None:
+        """Know nothing before it was played."""
+
     async def read(self) -> bytes:
         """Return the whole body."""
         parts: list[bytes] = []

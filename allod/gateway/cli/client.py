@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
-from allod.domain.errors import Unavailable
+from allod.domain.errors import Invalid, Unavailable
 from allod.gateway.cli.options import now_ms
 from allod.store.database import Database
 from allod.store.keys import create_key, digest_of, revoke_keys
@@ -60,7 +60,7 @@ class Client:
 
     def __init__(self, setting: Setting, app: str) -> None:
         self._setting, self._app = setting, app
-        self._key = os.environ.get("ALLOD_KEY", "")
+        self._key = os.environ.get("ALLOD_KEY", "").strip()
         self._made = False
         server = setting.config.server
         self._host = "127.0.0.1" if server.host in {"0.0.0.0", "::"} else server.host  # noqa: S104
@@ -113,6 +113,12 @@ class Client:
                 "start it: `allod up`",
                 kind="down",
             ) from error
+        except ValueError:
+            raise Invalid(
+                "the request cannot be written as HTTP",
+                "the key in ALLOD_KEY or a label holds what no header may hold",
+                "correct it",
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
                 f"what listens on {self._host}:{self._port} did not answer as a gateway",
