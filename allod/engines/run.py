@@ -174,9 +174,14 @@ class Execution:
         finally:
             report.total_ms = world.elapsed_ms() - start
             _weigh(report)
-            late = fault is not None and fault.kind == "timeout" and report.waited_ms * 2 > report.total_ms
-            if report.status != "aborted" and not late:
-                world.record(name, fault, report.total_ms - report.waited_ms)
+            self._tell(report, fault)
+
+    def _tell(self, report: AttemptReport, fault: EngineFault | None) -> None:
+        """Tell the breaker what speaks for or against the deployment, not what its client did."""
+        total_ms = report.total_ms or 0
+        unread = fault is not None and fault.kind == "timeout" and report.waited_ms * 2 > total_ms
+        if report.status != "aborted" and not unread:
+            self._world.record(report.attempt.deployment, fault, total_ms - report.waited_ms)
 
     def _noting(self, report: AttemptReport, take: Take, start: int) -> Take:
         """Return a ``take`` that notes what goes through it, and whether an error was the taker's."""

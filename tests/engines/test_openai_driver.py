@@ -14,7 +14,7 @@ from allod.engines.openai import make
 from allod.engines.openai.dialects import DIALECTS
 from allod.engines.openai.driver import gauges
 from allod.engines.scripted import Server
-from allod.engines.scripted.acts import plain
+from allod.engines.scripted.acts import _one, plain
 from allod.engines.scripted.server import route
 from conformance import collect, run
 
@@ -60,6 +60,18 @@ def test_I1_a_local_name_for_a_cloud_model_gets_no_content(shown):
         assert (caught.kind, caught.sent) == ("unavailable", False)
     assert {each.path for each in seen} == {"/api/show"}
     assert not any(b"secret" in each.body for each in seen)
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{}", 500), (b"{}", 404), (b"[]", 200)])
+def test_I1_an_ollama_that_does_not_say_where_a_model_runs_gets_no_content(body, status):
+    async def scenario(engine, server):
+        return (await collect(engine, ask()))[1], list(server.seen)
+
+    caught, seen = serve(
+        lambda _m, _p, _b: _one(body, status=status), scenario, engine="ollama", model="innocent"
+    )
+    assert not caught.sent
+    assert {each.path for each in seen} == {"/api/show"}
 
 
 def test_where_an_ollama_model_runs_is_asked_once_in_a_while():

@@ -175,14 +175,6 @@ def exercise(gateway: Gateway) -> None:
         gateway.call("/v1/embeddings", {"model": name, "input": "x"}, timeout=60)
 
 
-def test_I6_no_socket_but_loopback_is_ever_held(gateway: Gateway) -> None:
-    with Watch(gateway.process.pid) as watch:
-        while watch.looks < 20:
-            exercise(gateway)
-    assert watch.seen, "the watch saw nothing at all"
-    assert not watch.strangers()
-
-
 @pytest.mark.parametrize("name", FORBIDDEN)
 def test_I6_an_address_that_is_not_named_is_not_connected_to(
     gateway: Gateway, region: Region, name: str
@@ -219,6 +211,14 @@ def test_the_embedded_model_serves_in_its_sandbox(gateway: Gateway) -> None:
         pytest.skip(f"the embedded engine cannot run here: {answer.json['error']['message']}")
     assert answer.status == 200
     assert gateway.leaf(answer.receipt, app="ward")["sandbox"] in ("seccomp", "seccomp+netns")
+
+
+def test_I6_no_socket_but_loopback_is_ever_held(gateway: Gateway) -> None:
+    with Watch(gateway.process.pid) as watch:
+        while watch.looks < 20:
+            exercise(gateway)
+    assert watch.seen, "the watch saw nothing at all"
+    assert not watch.strangers()
 
 
 def test_a_named_address_is_reached_and_only_on_its_port(region: Region, tmp_path: Path) -> None:

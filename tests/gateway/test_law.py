@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import Answer, Gateway, Region, Trap, World, call, chat, config, deployment, messages, responses
+from world import Answer, Gateway, Region, Trap, World, call, chat, config, deployment, messages, responses, scripted_process
 
 from allod.engines.scripted.server import route
 
@@ -100,6 +100,44 @@ def test_explain_says_the_same_without_a_gateway(hospital: Gateway) -> None:
     allowed = hospital.world.allod("explain", "--app", "press", "--task", "research-brief", "--json")
     assert allowed.returncode == 0
     assert json.loads(allowed.stdout)["plan"] == ["frankfurt-region"]
+
+
+def test_the_whole_paragraph_with_the_file_as_it_is_and_the_real_model(tmp_path: Path) -> None:
+    """Only the port of the region differs; the ward's model is the one this package ships."""
+    with scripted_process() as url:
+        text = HOSPITAL.replace("http://127.0.0.1:9400/v1", url)
+        with World(tmp_path / "home", text, {"FRANKFURT_KEY": "the-key"}).up("triage", "press") as up:
+            asked = "Extract name, ward, drug and dose as JSON: Anna Weber, ward 3, took 20 mg ramipril."
+            answer = up.chat(chat("extract", asked), app="triage", timeout=100)
+            assert answer.status == 200, answer
+            assert answer.headers["allod-deployment"] == "ward-llm"
+            assert answer.headers["allod-cost"] == "0"
+            assert answer.json["choices"][0]["message"]["content"]
+            leaf = up.leaf(answer.receipt, app="triage")
+            assert leaf["evidence"] == "self-run"
+            assert leaf["weights"].startswith("sha256:")
+            assert leaf["template"].startswith("sha256:")
+            pinned = up.chat(chat("frankfurt-region", asked), app="triage", headers={"Allod-Task": "extract"})
+            assert excluded(pinned) == {"frankfurt-region": THOSE_THREE}
+            brief = up.chat(chat("research-brief"), app="triage")
+            assert excluded(brief) == {"ward-llm": {"quality.floor"}, "frankfurt-region": THOSE_THREE}
+            press = up.chat(chat("research-brief"), app="press")
+            assert press.status == 200, press
+            assert press.headers["allod-deployment"] == "frankfurt-region"
+            far = up.leaf(press.receipt)
+            assert far["evidence"] == "operator-claims"
+            assert "weights" not in far
+            assert up.stop() == 0
+
+
+def test_without_its_key_the_region_is_unavailable_and_says_so(tmp_path: Path) -> None:
+    text = HOSPITAL.replace('engine = "llamacpp"', 'engine = "scripted"')
+    with World(tmp_path / "home", text).up("press") as up:
+        assert any("FRANKFURT_KEY" in notice for notice in up.notices)
+        answer = up.chat(chat("research-brief"), app="press")
+        assert answer.status == 503
+        assert "FRANKFURT_KEY" in answer.json["error"]["message"]
+        assert up.leaf(answer.receipt)["status"] == "failed"
 
 
 # --- labels

@@ -256,7 +256,9 @@ class OpenAIEngine:
             fault.sent = False
             raise
         if status != _OK:
-            raise EngineFault("server", f"HTTP {status} to /api/show: where the model runs is unknown", sent=False)
+            raise EngineFault(
+                "server", f"HTTP {status} to /api/show: where the model runs is unknown", sent=False
+            )
         try:
             shown: Any = msgspec.json.decode(data)
         except (msgspec.MsgspecError, ValueError, RecursionError):

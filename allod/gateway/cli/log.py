@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from allod.gateway.cli import INTEGRITY, out, say
-from allod.gateway.cli.options import json_option
+from allod.gateway.cli.options import json_option, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,3 +71,33 @@ def key() -> None:
     from allod.store.home import load_home  # noqa: PLC0415
 
     say(load_home(compose.home_root()).log_vkey.read_text().strip())
+
+
+@command.command("rebuild")
+@json_option
+def rebuild(as_json: bool) -> None:
+    """Fill in what the tables lost of the log (not keys, salts or records); a notice in the log says so."""
+    import os  # noqa: PLC0415
+
+    from allod.gateway import compose  # noqa: PLC0415
+    from allod.receipts.commitment import pseudonym  # noqa: PLC0415
+    from allod.receipts.ids import new_id  # noqa: PLC0415
+    from allod.receipts.leaves import NoticeFacts  # noqa: PLC0415
+    from allod.store.home import load_home, load_keys  # noqa: PLC0415
+    from allod.store.rebuild import rebuild_tables  # noqa: PLC0415
+
+    home = load_home(compose.home_root())
+    fleet = compose.read_config(home.config).fleet
+    keys, now = load_keys(home), now_ms()
+    notice = NoticeFacts(
+        id=new_id(keys.origin, now, os.urandom(10)),
+        at_ms=now,
+        tenant=pseudonym(keys.secret, "tenant", fleet.tenant.id),
+        subject="tables-rebuilt",
+    )
+    apps = {pseudonym(keys.secret, "app", app): app for app in fleet.apps}
+    done = rebuild_tables(home, apps=apps, notice=notice)
+    if as_json:
+        out(done)
+    else:
+        say(f"rebuilt from the log: {done.requests} requests, {done.rows} ledger rows")

@@ -159,6 +159,27 @@ def show(receipt: str, config_path: Path | None, as_json: bool) -> None:
         say(f"attempt {row.attempt}: {row.deployment} {row.status}, {spent} {row.detail}")
 
 
+@command.command("erase")
+@click.argument("receipt")
+@config_option
+@json_option
+def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
+    """Delete the salts of a receipt: its commitments can no longer be opened, its proofs stay valid.
+
+    A running gateway's journal forgets them when its segment turns, within ten minutes.
+    """
+    from allod.gateway.cli.client import database  # noqa: PLC0415
+
+    setting = _setting(config_path)
+    name, _ = _owner(setting, receipt)
+    with database(setting) as tables:
+        erased = tables.erase_salts(name)
+    if as_json:
+        out({"id": name, "erased": erased})
+    else:
+        say(f"the salts of {name} are deleted" if erased else f"{name} had no salts any more")
+
+
 @command.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--key", "vkey", help="verifier key of the log (default: the home's)")
