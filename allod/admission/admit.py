@@ -5,6 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from allod.admission.labels import NO_LABELS
 from allod.domain.classes import BASE_CLASSES, expand
 from allod.domain.errors import Invalid
 from allod.domain.fleet import EFFORTS
@@ -69,6 +70,28 @@ def admit(
             ``not_supported`` for a tier, ``invalid`` for an unknown class, task or purpose.
 
     """
+    if labels is NO_LABELS and index.fleet.apps.get(app.id) is app and isinstance(model, str):
+        known = index.names.get(model)
+        if known is not None and known[0] is None:
+            return Admitted(
+                receipt=receipt,
+                received_at_ms=received_at_ms,
+                app=app.id,
+                surface=surface,
+                classes=index.classes[app.id],
+                purpose=None,
+                task=None,
+                model=model,
+                pinned=known[1],
+                needs=needs if len(needs) == 1 else tuple(sorted(set(needs))),
+                sizes=sizes,
+                min_quality=None,
+                max_cost_usd=None,
+                deadline_ms=None,
+                effort=None if asked_effort is None else _effort(app, asked_effort),
+                tier=None,
+                stream=stream,
+            )
     if labels.tier is not None:
         raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
     fleet = index.fleet
@@ -76,18 +99,17 @@ def admit(
     task = _task(fleet, labels.task, named_task)
     _check_purpose(app, labels.purpose)
     floor = task.min_quality if task else None
-    plain = task is None and not labels.classes and fleet.apps.get(app.id) is app
     return Admitted(
         receipt=receipt,
         received_at_ms=received_at_ms,
         app=app.id,
         surface=surface,
-        classes=index.classes[app.id] if plain else _classes(fleet, app, task, labels),
+        classes=_classes(fleet, app, task, labels),
         purpose=labels.purpose,
         task=task.name if task else None,
         model=name,
         pinned=pinned,
-        needs=needs if len(needs) == 1 else tuple(sorted(set(needs))),
+        needs=tuple(sorted(set(needs))),
         sizes=sizes,
         min_quality=_stricter(max, floor, labels.min_quality),
         max_cost_usd=_stricter(min, task.max_cost_usd if task else None, labels.max_cost_usd),

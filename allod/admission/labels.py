@@ -52,7 +52,7 @@ def labels_from(headers: Iterable[tuple[bytes, bytes]], metadata: Mapping[str, A
 
     """
     if not headers and not metadata:
-        return _NOTHING
+        return NO_LABELS
     said: dict[str, list[str]] = {}
     for raw, value in headers:
         name = raw.lower()
@@ -65,7 +65,7 @@ def labels_from(headers: Iterable[tuple[bytes, bytes]], metadata: Mapping[str, A
             known = _known(name_text)
             _add(said, known, _texts(known, value))
     if not said:
-        return _NOTHING
+        return NO_LABELS
     return Labels(
         classes=_classes(said.get("allod-data-class", [])),
         purpose=_single(said, "allod-purpose"),
@@ -85,7 +85,8 @@ def strip_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return left or None
 
 
-_NOTHING: Final = Labels()
+NO_LABELS: Final = Labels()
+"""What callers say who say nothing."""
 
 
 def _known(name: str) -> str:

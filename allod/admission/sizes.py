@@ -148,15 +148,15 @@ def _sizes(body: Mapping[str, Any], raw: bytes, parts: list[_Part], surface: Sur
         tokens += TOOL_TEMPLATE_TOKENS
     if surface in {"embeddings", "count_tokens"}:
         return Sizes(body_bytes=len(raw), input_tokens=tokens, max_output_tokens=0)
-    limit = _integer(body, "max_tokens", MAX_OUTPUT_TOKENS)
-    other_limit = _integer(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
-    if other_limit is not None:
-        limit = other_limit if limit is None else min(limit, other_limit)
+    limit = _integer(body, "max_tokens", MAX_OUTPUT_TOKENS) if "max_tokens" in body else None
+    if "max_completion_tokens" in body:
+        newer = _integer(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
+        limit = newer if limit is None else limit if newer is None else min(limit, newer)
     return Sizes(
         body_bytes=len(raw),
         input_tokens=tokens,
         max_output_tokens=limit,
-        choices=_integer(body, "n", MAX_CHOICES) or 1,
+        choices=(_integer(body, "n", MAX_CHOICES) or 1) if "n" in body else 1,
     )
 
 

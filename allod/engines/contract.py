@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from allod.domain.chat import ChatCall, EmbedCall, Embedded, Event
+    from allod.domain.fleet import Weights
 
 FaultKind = Literal[
     "connect",      # no connection: refused, unresolvable, TLS, not in the allowed addresses
@@ -147,14 +148,17 @@ class Delivers(Protocol):
         """
 
 
-async def deliver(
+def deliver(
+    engine: Engine, call: ChatCall, take: Callable[[Sequence[Event]], Awaitable[None] | None]
+) -> Awaitable[None]:
+    """Hand on what an engine answers, by the way it offers (raises as ``Delivers.deliver``)."""
+    faster: Callable[..., Awaitable[None]] | None = getattr(engine, "deliver", None)
+    return _drawn(engine, call, take) if faster is None else faster(call, take)
+
+
+async def _drawn(
     engine: Engine, call: ChatCall, take: Callable[[Sequence[Event]], Awaitable[None] | None]
 ) -> None:
-    """Hand on what an engine answers, by the way it offers (raises as ``Delivers.deliver``)."""
-    faster = getattr(engine, "deliver", None)
-    if faster is not None:
-        await faster(call, take)
-        return
     events = engine.chat(call)
     try:
         async for event in events:
@@ -172,7 +176,9 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
         environ: the only environment it may read (for ``api_key_env``).
         allow_address: called with host and port before each connection; False forbids it (I6).
         state_dir: a 0700 folder of the home for sockets.
-        open_blob: vault access for embedded engines: name or digest -> (path, digest).
+        vault: where embedded engines find their weights.
+        air_gapped: whether the tenant is.
+        weights: by deployment id, what the law was told of embedded weights: no others are loaded.
         outbox: through which a driver's requests leave together, or None.
 
     """
@@ -182,4 +188,5 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
     state_dir: str
     vault: object | None = None
     air_gapped: bool = False
+    weights: Mapping[str, Weights] = {}
     outbox: Outbox | None = None

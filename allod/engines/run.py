@@ -97,6 +97,7 @@ class Execution:
         operate: carries out the operation on an engine, handing on what comes of it.
         world: clocks, engines, policy and breaker.
         deadline_ms: after so many milliseconds since receipt no attempt begins, or None.
+        reports: where to put what became of each attempt; who made the world keeps it.
 
     """
 
@@ -106,10 +107,11 @@ class Execution:
         operate: Callable[[Engine, Attempt, Take], Awaitable[None]],
         world: World,
         deadline_ms: int | None,
+        reports: list[AttemptReport] | None = None,
     ) -> None:
         self._attempts, self._operate, self._world = attempts, operate, world
         self._deadline_ms = deadline_ms
-        self.reports: list[AttemptReport] = []
+        self.reports: list[AttemptReport] = [] if reports is None else reports
         self._begun = self._barred = False
         self._last: EngineFault | None = None
         self._taken: Exception | None = None
@@ -125,7 +127,9 @@ class Execution:
         """
         for attempt in self._attempts:
             for retry in range(attempt.retries + 1):
-                if not await self._passes(attempt.deployment, retry):
+                if (retry or self._deadline_ms is not None) and not await self._pause(retry):
+                    break
+                if not self._passes(attempt.deployment):
                     break
                 try:
                     await self._one(self._open(attempt), take)
@@ -190,7 +194,13 @@ class Execution:
             if report.first_token_ms is None:
                 report.first_token_ms = self._world.elapsed_ms() - start
             for item in items:
-                _note(report, item)
+                if type(item) is Chunk and not item.reasoning and not item.tool_calls:
+                    text = item.text  # nearly every piece of a stream: as ``_note`` does, but at once
+                    if text:
+                        report.delivered_bytes += len(text) if text.isascii() else len(text.encode())
+                        report.pieces += 1
+                else:
+                    _note(report, item)
             self._begun = self._begun or bool(items)
             try:
                 wait = take(items)
@@ -209,10 +219,8 @@ class Execution:
         finally:
             report.waited_ms += self._world.elapsed_ms() - start
 
-    async def _passes(self, deployment: str, retry: int) -> bool:
-        """Wait if need be, then ask law and breaker; the breaker last, as asking may take its one probe."""
-        if not await self._pause(retry):
-            return False
+    def _passes(self, deployment: str) -> bool:
+        """Ask law and breaker; the breaker last, as asking may take its one probe."""
         if not self._world.recheck(deployment):
             self._barred = True
             return False

@@ -46,6 +46,11 @@ class Splitter:
         self._rest = bytearray()
         self._start = True
 
+    @property
+    def empty(self) -> bool:
+        """Whether it has begun and holds nothing."""
+        return not (self._rest or self._start)
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that ``data`` completes.
 

@@ -151,7 +151,8 @@ class Wire:
                 head, body, first_s=first_byte_ms / 1000, idle_s=idle_ms / 1000, total_s=total_ms / 1000,
                 max_body_bytes=max_body_bytes, until_event=until_event,
             )  # fmt: skip
-            self._watch(connection)
+            if connection.deadline < self._timer_at:
+                self._watch(connection)
             try:
                 await connection.head_of(response)
             except EngineFault as fault:
@@ -259,7 +260,8 @@ class Wire:
         if reusable and not self._closed:
             connection.deadline = connection.loop.time() + KEEP_IDLE_S
             self._idle.append(connection)
-            self._watch(connection)
+            if connection.deadline < self._timer_at:
+                self._watch(connection)
         else:
             self._all.discard(connection)
             if connection in self._idle:

@@ -39,8 +39,9 @@ class Response:
     """
 
     __slots__ = (
-        "_complete", "_connection", "_draining", "_enough", "_fault", "_got", "_head", "_held", "_max_body",
-        "_parts", "_pending", "_problem", "_read_all", "_take", "_waiter", "headers", "status", "unframed",
+        "_busy", "_complete", "_connection", "_draining", "_enough", "_fault", "_got", "_head", "_held",
+        "_max_body", "_parts", "_pending", "_problem", "_read_all", "_take", "_waiter", "headers", "status",
+        "unframed",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, max_body_bytes: int) -> None:
@@ -50,7 +51,7 @@ class Response:
         self._connection, self._max_body = connection, max_body_bytes
         self._parts: list[bytes] = []
         self._held = self._got = 0
-        self._head = self._complete = self._draining = self._read_all = self._enough = False
+        self._head = self._complete = self._draining = self._read_all = self._enough = self._busy = False
         self._fault: EngineFault | None = None
         self._take: Callable[[bytes], Awaitable[None] | None] | None = None
         self._pending: Awaitable[None] | None = None
@@ -59,8 +60,9 @@ class Response:
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of this name (given in lower case), or None."""
+        size = len(name)
         for key, value in self.headers:
-            if key.lower() == name:
+            if len(key) == size and key.lower() == name:
                 return value
         return None
 
@@ -109,6 +111,12 @@ class Response:
 
         """
         self._take = take
+        try:
+            await self._pump()
+        finally:
+            self._take = None
+
+    async def _pump(self) -> None:
         while True:
             if self._parts and not self._enough:
                 self.hand_on()
@@ -117,6 +125,7 @@ class Response:
             wait, self._pending = self._pending, None
             if wait is not None:
                 await wait
+                self._busy = self._enough
                 if self._connection.paused:
                     self._connection.resume(self)
             elif self._enough:
@@ -139,7 +148,8 @@ class Response:
             self._pending = take(data)
         except BaseException as error:  # noqa: BLE001 (raised again in ``pump``)
             self._problem = error
-        return self._enough or self._pending is not None or self._problem is not None
+        self._busy = self._enough or self._pending is not None or self._problem is not None
+        return self._busy
 
     def enough(self) -> None:
         """Say, from within ``take``, that the end has come: ``pump`` returns."""
@@ -360,6 +370,8 @@ class Connection(asyncio.Protocol):
         if self.response is None:
             response._wake()  # noqa: SLF001
             return
+        if self.awaiting_first and response._got and not self.until_event:  # noqa: SLF001
+            self.begun(response)
         if len(data) >= GULP_BYTES:
             self._breathe()
         self._after_data(response)
@@ -417,17 +429,10 @@ class Connection(asyncio.Protocol):
             assert self.transport is not None
             self.paused = True
             self.transport.pause_reading()
-        if response._take is not None:  # noqa: SLF001
-            self._hand_on(response)
-        elif not response._read_all:  # noqa: SLF001
-            response._wake()  # noqa: SLF001
-
-    def _hand_on(self, response: Response) -> None:
-        """Give what came to the taker at once, unless it is waited for or has had enough."""
-        waits = response._pending is not None or response._problem is not None  # noqa: SLF001
-        if waits or response._enough or not response._parts:  # noqa: SLF001
-            return
-        if response.hand_on():
+        if response._take is None:  # noqa: SLF001
+            if not response._read_all:  # noqa: SLF001
+                response._wake()  # noqa: SLF001
+        elif response._parts and not response._busy and response.hand_on():  # noqa: SLF001
             if response._pending is not None and not self.paused and self.transport is not None:  # noqa: SLF001
                 self.paused = True
                 self.transport.pause_reading()
@@ -496,8 +501,6 @@ class Connection(asyncio.Protocol):
                 raise EngineFault("oversize", "more after the end mark than is worth waiting for")
             raise EngineFault("oversize", f"an answer over {response._max_body} bytes")  # noqa: SLF001
         self.last_byte = self.loop.time()
-        if self.awaiting_first and not self.until_event:
-            self.begun(response)
         if not response._draining:  # noqa: SLF001
             response._held += size  # noqa: SLF001
             response._parts.append(data)  # noqa: SLF001

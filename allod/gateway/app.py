@@ -97,6 +97,9 @@ class Application:
         except Gone:
             return
         except AllodError as error:
+            own = scope.get("extensions", {}).get("allod.client")
+            if own is not None and own.response_started:
+                return  # an answer whose end could not be made durable: the connection breaks off
             status, body = self._codec(scope).error(error, None)
             await respond(send, status, body, JSON, *retry_after(error))
 
@@ -253,7 +256,8 @@ class Application:
         trouble = gateway.store.healthy()
         up = len(gateway.engines) - len(gateway.health().unready)
         ready = trouble is None and up > 0
-        body = {"status": "ready" if ready else "not ready", "store": trouble, "deployments_up": up}
+        told = None if trouble is None else "in trouble: see `allod doctor`"  # paths are not for everybody
+        body = {"status": "ready" if ready else "not ready", "store": told, "deployments_up": up}
         await respond(send, 200 if ready else 503, msgspec.json.encode(body), JSON)
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002

@@ -150,6 +150,7 @@ def engines(s: Setting, environ: Mapping[str, str] = os.environ) -> dict[str, En
         state_dir=str(s.home.root),
         vault=s.vault,
         air_gapped=s.fleet.tenant.air_gapped,
+        weights=s.fleet.weights,
         outbox=Outbox(),
     )
     found = drivers()

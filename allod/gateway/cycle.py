@@ -40,9 +40,9 @@ class Cycle:
     """
 
     __slots__ = (
-        "_chunked", "_continue", "_head", "_left", "_linger", "_parts", "_protocol", "_size", "_told",
-        "_waiter", "disconnected", "keep_alive", "more_body", "response_complete", "response_started",
-        "scope", "task",
+        "_chunked", "_continue", "_head", "_left", "_linger", "_parts", "_protocol", "_size", "_streams",
+        "_told", "_waiter", "disconnected", "keep_alive", "more_body", "response_complete",
+        "response_started", "scope", "task",
     )  # fmt: skip
 
     def __init__(self, protocol: BoundedProtocol, scope: Message, *, keep_alive: bool, expects: bool) -> None:
@@ -55,7 +55,7 @@ class Cycle:
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
         self._head: bytes | None = None
-        self._chunked = self._linger = False
+        self._chunked = self._linger = self._streams = False
         self._left: int | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -167,6 +167,7 @@ class Cycle:
         if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
             raise RuntimeError("a header holds what no header may hold")
         self._head, self.response_started = head + b"\r\n", True
+        self._streams = self._chunked and self.scope["method"] != "HEAD"
 
     def write(self, data: bytes, *, more: bool) -> Awaitable[None] | None:
         """Write body bytes, the head before the first; without ``more`` the answer is complete.
@@ -178,11 +179,14 @@ class Cycle:
         if self.response_complete or not self.response_started:
             raise RuntimeError("the body of an answer follows its head and ends once")
         protocol = self._protocol
-        data = self._framed(data, more=more)
+        if more and data and self._streams:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        else:
+            data = self._framed(data, more=more)
         if self._head is not None:
             data, self._head = self._head + data, None
         if data:
-            protocol.say(data)
+            protocol.outbox.put(protocol.transport, data)
         if more:
             return protocol.flow.drain() if protocol.flow.write_paused else None
         self.response_complete = True

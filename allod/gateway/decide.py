@@ -129,7 +129,11 @@ class Decider:
 
         """
         at_ms, sizes = admitted.received_at_ms, admitted.sizes
-        memo = self._memo(self.tariffs(at_ms), health)
+        tariffs, worlds = self.tariffs(at_ms), self._worlds
+        if worlds and worlds[0].tariffs is tariffs and worlds[0].health is health:
+            memo = worlds[0].decisions
+        else:
+            memo = self._memo(tariffs, health)
         asked = (
             admitted.app, admitted.surface, admitted.classes, admitted.purpose, admitted.task,
             admitted.pinned, admitted.needs, bucket(sizes.input_tokens), sizes.max_output_tokens,
@@ -148,8 +152,6 @@ class Decider:
     def _memo(self, tariffs: Tariffs, health: Health) -> dict[_Asked, Decision]:
         """Return what was decided under these tariffs and this health; the newest such world comes first."""
         worlds = self._worlds
-        if worlds and worlds[0].tariffs is tariffs and worlds[0].health is health:
-            return worlds[0].decisions
         found = next((w for w in worlds if w.tariffs is tariffs and w.health == health), None)
         if found is not None:
             worlds.remove(found)

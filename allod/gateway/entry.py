@@ -22,6 +22,8 @@ from allod.routing.breaker import backoff_ms, blames_deployment
 from allod.routing.question import bounds_of, output_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from allod.domain.decision import Attempt
     from allod.domain.errors import AllodError
     from allod.domain.fleet import App
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from allod.gateway.gateway import Gateway
     from allod.gateway.surfaces.contract import Parsed
 
-FORMS: Final = 64
+FORMS: Final = 8
 """Forms of answers kept per decision: an operator may answer with another model name each time."""
 TICK_MS: Final = 25
 """So much earlier than its deadline a timer may fire."""
@@ -67,7 +69,16 @@ class Entry:
 
     def __init__(self, gateway: Gateway, ask: Ask, decision: Decision) -> None:
         self._gateway, self._ask, self.decision = gateway, ask, decision
-        self.execution = Execution(decision.plan.attempts, self._operate, self, ask.admitted.deadline_ms)
+        self.reports: list[AttemptReport] = []
+
+    @property
+    def _counts(self) -> bool:
+        return self._ask.admitted.surface == "count_tokens"
+
+    def execution(self) -> Execution:
+        """Return the plan, ready to be carried out once; what becomes of it is noted in ``reports``."""
+        attempts, deadline_ms = self.decision.plan.attempts, self._ask.admitted.deadline_ms
+        return Execution(attempts, self._operate, self, deadline_ms, self.reports)
 
     # --- what an execution asks of the world
 
@@ -99,7 +110,12 @@ class Entry:
         return self._gateway.breaker.allows(deployment, self._gateway.monotonic_ms())
 
     def record(self, deployment: str, fault: EngineFault | None, total_ms: int) -> None:
-        """Tell the circuit breaker, and remember how long an answer takes."""
+        """Tell the circuit breaker, and remember how long an answer takes.
+
+        A count of tokens proves nothing: where the operator does not count, nobody was asked.
+        """
+        if fault is None and self._counts:
+            return
         if fault is None or (blames_deployment(fault.kind) and not self._own_doing(fault)):
             self._gateway.breaker.record(deployment, fault is None, self._gateway.monotonic_ms())
         if fault is None:
@@ -129,12 +145,11 @@ class Entry:
 
     # --- the operation
 
-    async def _operate(self, engine: Engine, attempt: Attempt, take: Take) -> None:
+    def _operate(self, engine: Engine, attempt: Attempt, take: Take) -> Awaitable[None]:
         parsed, admitted = self._ask.parsed, self._ask.admitted
         left = None if admitted.deadline_ms is None else max(1, admitted.deadline_ms - self.elapsed_ms())
         if admitted.surface == "embeddings":
-            take((await engine.embed(EmbedCall(body=parsed.body, deadline_ms=left)),))
-            return
+            return _embed(engine, EmbedCall(body=parsed.body, deadline_ms=left), take)
         deployment = self._gateway.fleet.deployments[attempt.deployment]
         call = ChatCall(
             body=parsed.body,
@@ -146,10 +161,8 @@ class Entry:
             deadline_ms=left,
         )
         if admitted.surface == "count_tokens":
-            counted = await engine.count_tokens(call)
-            take((admitted.sizes.input_tokens if counted is None else counted,))
-            return
-        await deliver(engine, call, take)
+            return _count(engine, call, take, admitted.sizes.input_tokens)
+        return deliver(engine, call, take)
 
     # --- leaves, rows and labels
 
@@ -182,7 +195,7 @@ class Entry:
 
     def rows(self) -> tuple[LedgerRow, ...]:
         """Settle every attempt: one ledger row each, whatever became of it (I4)."""
-        return tuple(self._row(report) for report in self.execution.reports)
+        return tuple(self._row(report) for report in self.reports)
 
     def _row(self, report: AttemptReport) -> LedgerRow:
         admitted, name = self._ask.admitted, report.attempt.deployment
@@ -197,7 +210,7 @@ class Entry:
                 deployment=name,
                 started_at_ms=report.started_at_ms,
                 status=report.status,
-                sent=report.sent,
+                sent=report.sent and not self._counts,  # no operator charges for counting
                 status_code=report.http_status,
                 first_token_ms=report.first_token_ms,
                 total_ms=report.total_ms,
@@ -227,9 +240,9 @@ class Entry:
     def label(self, rows: tuple[LedgerRow, ...] = ()) -> Labelled:
         """Return what the headers say; with rows, what it cost over all attempts."""
         receipt = self._ask.admitted.receipt
-        if not self.execution.reports:
+        if not self.reports:
             return Labelled(receipt=receipt)
-        name = self.execution.reports[-1].attempt.deployment
+        name = self.reports[-1].attempt.deployment
         deployment = self._gateway.fleet.deployments[name]
         return Labelled(
             receipt=receipt,
@@ -273,7 +286,7 @@ class Entry:
         if status != "answered" or len(rows) != 1 or response is None:
             return self._terminal(self.bare(status, error, response), rows, about), None
         row, forms = rows[0], self.decision.shared.terminals
-        asked = (row.deployment, self.execution.reports[0].model, row.basis, about)
+        asked = (row.deployment, self.reports[0].model, row.basis, about)
         form = forms.get(asked)
         if form is None:
             if len(forms) >= FORMS:
@@ -293,7 +306,7 @@ class Entry:
         return msgspec.structs.replace(
             ended,
             deployment=row.deployment,
-            model=self.execution.reports[-1].model or self._gateway.fleet.deployments[row.deployment].model,
+            model=self.reports[-1].model or self._gateway.fleet.deployments[row.deployment].model,
             engine=about.engine,
             engine_version=about.engine_version,
             engine_digest=about.engine_digest,
@@ -311,6 +324,15 @@ class Entry:
             basis=min((r.basis for r in rows), key=WEAKEST.index),
             attempts=len(rows),
         )
+
+
+async def _embed(engine: Engine, call: EmbedCall, take: Take) -> None:
+    take((await engine.embed(call),))
+
+
+async def _count(engine: Engine, call: ChatCall, take: Take, estimate: int) -> None:
+    counted = await engine.count_tokens(call)
+    take((estimate if counted is None else counted,))
 
 
 def _reason(status: AttemptStatus, error: AllodError | None) -> str:

@@ -11,7 +11,7 @@ from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.engines.registry import readiness
 from allod.receipts.commitment import commitment, pseudonym
-from allod.receipts.ids import id_prefix, ulid
+from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
 from allod.routing.breaker import Breaker
 from allod.routing.question import Health
 
@@ -107,9 +107,9 @@ class Gateway:
         self.breaker, self.latency = Breaker(fleet.deployments), Latency()
         self.tenant_pseudonym = pseudonym(secret, "tenant", fleet.tenant.id)
         self._apps = {app: pseudonym(secret, "app", app) for app in fleet.apps}
-        self._prefix = id_prefix(store.keys.origin)
+        self._prefix, self._named, self._named_ms = id_prefix(store.keys.origin), "", -1
         self._health, self._health_at = Health(), -HEALTH_MS
-        self._strict = config.log.durability == "strict"
+        self.strict = config.log.durability == "strict"
         self.link_up = True
 
     @staticmethod
@@ -124,7 +124,9 @@ class Gateway:
 
     def fresh_receipt(self, at_ms: int) -> str:
         """Name a receipt or notice with chance of its own."""
-        return self._prefix + ulid(at_ms, self.chance.draw(10))
+        if at_ms != self._named_ms:
+            self._named_ms, self._named = at_ms, self._prefix + ulid_time(at_ms)
+        return self._named + letters(self.chance.draw(CHANCE_LETTERS))
 
     def app_pseudonym(self, app: str) -> str:
         """Return an app's name in leaves."""
@@ -180,14 +182,13 @@ class Gateway:
         )
 
     async def durable(self, seq: int) -> None:
-        """With strict durability wait until what was recorded is on the disk.
+        """Wait until what was recorded is on the disk (only with strict durability).
 
         Raises:
             Unavailable: it never will be.
 
         """
-        if self._strict:
-            await self.store.durable(seq)
+        await self.store.durable(seq)
 
     def last(
         self,

@@ -44,8 +44,9 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
     gone = False
     try:
         gateway.decider.require(decision)
-        await gateway.durable(begun)
-        await entry.execution.run(reply.take)  # run
+        if gateway.strict:
+            await gateway.durable(begun)
+        await entry.execution().run(reply.take)  # run
         status = "answered"
     except AllodError as fault:
         status, error = "refused" if isinstance(fault, Refused) else "failed", fault
@@ -64,5 +65,6 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
     except Exception as fault:  # noqa: BLE001 (what cannot be told must still have its end, I3)
         ended, last = gateway.salvage(entry, reply, fault, gone=gone)
     if not gone:
-        await gateway.durable(ended)
+        if gateway.strict:
+            await gateway.durable(ended)
         await reply.send(last)

@@ -82,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if running is not None and not running.response_complete:
             running.leave()
             if running.task is not None:
-                running.task.add_done_callback(self.tasks.discard)  # one that never began has no end of its own
+                running.task.add_done_callback(self.tasks.discard)  # if it never began
                 running.task.cancel()
         self.transport.close()
         self.parser = self.cycle = None  # type: ignore[assignment]  # both point back here
@@ -127,7 +127,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application and begin to wait for its body."""
-        self.phase, self.since, self._in_head = BODY, self.loop.time(), False
+        self._in_head = False
+        if self._running is None:
+            self.phase, self.since = BODY, self.loop.time()
         parser, url = self.parser, self.url
         if url.startswith(b"/") and b"?" not in url and b"%" not in url and b"#" not in url:
             raw_path, query = url, b""
@@ -179,7 +181,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._running is cycle:
             self._running = None
             if self._queued and not self.transport.is_closing():
-                self._start(self._queued.popleft())
+                following = self._queued.popleft()
+                self.phase, self.since = BODY if following.more_body else ANSWER, self.loop.time()
+                self._start(following)
+                self.read_on()
 
     # --- a request's body
 

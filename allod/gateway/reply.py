@@ -95,30 +95,29 @@ class Reply:
         for event in items:
             if isinstance(event, Chunk):
                 if self._parsed.stream:
-                    out += self._stream().feed(event)
+                    data = (self._renderer or self._stream()).feed(event)
+                    out = out + data if out else data
             elif isinstance(event, UsageReport):
                 self.report = event
             elif isinstance(event, Finished):
                 self._end = event
             else:
                 self._whole = event
-        return self._deliver(out) if out else None
-
-    def _stream(self) -> StreamRenderer:
-        renderer = self._renderer
-        if renderer is None:
-            renderer = self._renderer = self._surface.stream(
-                self._parsed, receipt=self._receipt, created_s=self._created_s
-            )
-        return renderer
-
-    def _deliver(self, data: bytes) -> Awaitable[None] | None:
+        if not out:
+            return None
         if not self.begun:
             self._client.start(OK, [SSE, NO_STORE, *self._label().headers()])
             self.begun = True
-        self._commitment.update(data)
+        self._commitment.update(out)
         self.delivered = True
-        return self._client.write(data, more=True)
+        return self._client.write(out, more=True)
+
+    def _stream(self) -> StreamRenderer:
+        if self._renderer is None:
+            self._renderer = self._surface.stream(
+                self._parsed, receipt=self._receipt, created_s=self._created_s
+            )
+        return self._renderer
 
     def last(self, labelled: Labelled, usage: Usage, block: dict[str, Any]) -> bytes:
         """Make the last bytes, with the cost in them where the dialect has room for it.

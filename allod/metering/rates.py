@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Context, Decimal, Inexact, InvalidOperation
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -27,7 +28,7 @@ _EXACT: Final = Context(prec=60, traps=[Inexact, InvalidOperation])
 """Arithmetic that never rounds: it raises instead."""
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class Rates(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """USD per million tokens of each disjoint part; every gap is already filled, never with less than due."""
 
     input_usd_mtok: Decimal
@@ -36,6 +37,13 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_1h_usd_mtok: Decimal
     output_usd_mtok: Decimal
     reasoning_usd_mtok: Decimal
+
+    @cached_property
+    def units(self) -> tuple[Decimal, tuple[int, ...]]:
+        """An amount in USD of which each rate per token is a whole multiple, and these multiples in order."""
+        rates = msgspec.structs.astuple(self)
+        exponent = min(0, *(int(rate.as_tuple().exponent) for rate in rates))
+        return Decimal((0, (1,), exponent - 6)), tuple(int(_EXACT.scaleb(rate, -exponent)) for rate in rates)
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,14 +171,14 @@ def rates_of(
 
 def cost(usage: Usage, at: Rates) -> Decimal:
     """Price every part at its rate: exact USD, the sum of the parts, never rounded."""
-    return _exact(
-        (usage.input_tokens, at.input_usd_mtok),
-        (usage.cache_read_tokens, at.cached_input_usd_mtok),
-        (usage.cache_write_tokens, at.cache_write_usd_mtok),
-        (usage.cache_write_1h_tokens, at.cache_write_1h_usd_mtok),
-        (usage.output_tokens, at.output_usd_mtok),
-        (usage.reasoning_tokens, at.reasoning_usd_mtok),
-    )
+    unit, (fresh, read, written, written_1h, output, reasoning) = at.units
+    total = usage.input_tokens * fresh + usage.output_tokens * output
+    if usage.cache_read_tokens or usage.cache_write_tokens or usage.cache_write_1h_tokens:
+        total += usage.cache_read_tokens * read + usage.cache_write_tokens * written
+        total += usage.cache_write_1h_tokens * written_1h
+    if usage.reasoning_tokens:
+        total += usage.reasoning_tokens * reasoning
+    return _EXACT.multiply(total, unit)
 
 
 def reserve(input_tokens: int, max_output_tokens: int, at: Rates) -> Decimal:

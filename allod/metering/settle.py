@@ -138,7 +138,7 @@ def settle(
         price_digest=tariff.digest,
         first_token_ms=facts.first_token_ms,
         total_ms=facts.total_ms,
-        detail="; ".join(part for part in (facts.detail, note) if part),
+        detail=f"{facts.detail}; {note}" if facts.detail and note else facts.detail or note,
     )
 
 

@@ -19,6 +19,9 @@ _ID: Final = re.compile(r"r_[0-9a-f]{8}_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _RANDOM_BYTES: Final = 10
 _ORIGIN_BYTES: Final = 8
 _TIME_BITS: Final = 48
+_TIME_LETTERS: Final = 10
+_LETTERS: Final = _CROCKFORD.encode() * 8
+CHANCE_LETTERS: Final = 16
 ID_LENGTH: Final = 37
 
 
@@ -53,6 +56,16 @@ def ulid(at_ms: int, random10: bytes) -> str:
         + p[value >> 40 & 1023] + p[value >> 30 & 1023] + p[value >> 20 & 1023] + p[value >> 10 & 1023]
         + p[value & 1023]
     )  # fmt: skip
+
+
+def ulid_time(at_ms: int) -> str:
+    """Write the first ten characters of a ULID, its time (raises ``Invalid`` as ``ulid``)."""
+    return ulid(at_ms, bytes(_RANDOM_BYTES))[:_TIME_LETTERS]
+
+
+def letters(chance: bytes) -> str:
+    """Write five bits of each random byte as one Crockford character; sixteen are a ULID's chance."""
+    return chance.translate(_LETTERS).decode()
 
 
 def new_id(origin: str, at_ms: int, random10: bytes) -> str:

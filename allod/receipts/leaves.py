@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -239,10 +240,15 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 def leaf_time(at_ms: int) -> str:
     """Write UTC milliseconds as ``2026-11-25T19:15:01.000Z`` (``domain.money.rfc3339``, but faster)."""
-    days, ms = divmod(at_ms, 86_400_000)
-    minute, ms = divmod(ms, 60_000)
-    second, ms = divmod(ms, 1000)
-    return date.fromordinal(_DAY_ZERO + days).isoformat() + _MINUTES[minute] + _SECONDS[second] + _MILLIS[ms]
+    seconds, ms = divmod(at_ms, 1000)
+    days, second = divmod(seconds, 86_400)
+    minute = second // 60
+    return _day(days) + _MINUTES[minute] + _SECONDS[second - 60 * minute] + _MILLIS[ms]
+
+
+@lru_cache(maxsize=8)
+def _day(days: int) -> str:
+    return date.fromordinal(_DAY_ZERO + days).isoformat()
 
 
 def exclusions(excluded: Iterable[Exclusion]) -> Exclusions:
@@ -478,4 +484,17 @@ def _tokens(usage: Usage | None) -> Tokens | None:
 
 def tokens_json(usage: Usage) -> str:
     """Write tokens as they stand in a leaf."""
-    return _ENCODER.encode(_tokens(usage)).decode()
+    read, written = usage.input_tokens, usage.output_tokens
+    if read <= 0 or written <= 0 or read > MAX_INTEGER or written > MAX_INTEGER or _parted(usage):
+        return _ENCODER.encode(_tokens(usage)).decode()
+    return f'{{"input":{read},"output":{written}}}'
+
+
+def _parted(usage: Usage) -> bool:
+    """Tell whether there is more than plain input and output."""
+    return bool(
+        usage.cache_read_tokens
+        or usage.cache_write_tokens
+        or usage.cache_write_1h_tokens
+        or usage.reasoning_tokens
+    )

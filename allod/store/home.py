@@ -17,6 +17,7 @@ import fcntl
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -104,7 +105,7 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 def make_home(root: Path) -> Home:
-    """Make what is missing of a home, and leave what is there; safe to repeat and to interrupt.
+    """Make what is missing of a home and leave what is there; safe to repeat, to interrupt, for two at once.
 
     Raises:
         Integrity: the log has begun but the key it was signed with is gone.
@@ -113,27 +114,43 @@ def make_home(root: Path) -> Home:
     """
     home = Home(root)
     try:
-        if not root.is_dir():
+        with contextlib.suppress(FileExistsError):
             root.mkdir(mode=0o700, parents=True)
-        for folder in (root, home.log, home.journal, home.vault / "blobs" / "sha256"):
-            folder.mkdir(parents=True, exist_ok=True)
-        if not home.keys.is_dir():
-            home.keys.mkdir(mode=0o700)
-        if not home.log_key.exists():
-            if _begun(home):
-                raise _lost(home.log_key, "the log in this home was signed with it")
-            signer = Signer(origin_from(os.urandom(8)), os.urandom(32))
-            write_file(home.log_vkey, (signer.key.vkey() + "\n").encode(), 0o644)
-            write_file(home.log_key, (signer.skey() + "\n").encode(), 0o600)
-        if not home.secret.exists():
-            if _begun(home):
-                raise _lost(home.secret, "the pseudonyms in the log were made with it")
-            write_file(home.secret, (os.urandom(32).hex() + "\n").encode(), 0o600)
-        _make_private(home.database)
+        with _alone(root):
+            _make(home)
     except OSError as fault:
         raise unwritable(root, fault) from fault
     load_keys(home)
     return home
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have others who make the same home wait: two first starts at once must not make two log keys."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _make(home: Home) -> None:
+    for folder in (home.log, home.journal, home.vault / "blobs" / "sha256"):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not home.keys.is_dir():
+        home.keys.mkdir(mode=0o700)
+    if not home.log_key.exists():
+        if _begun(home):
+            raise _lost(home.log_key, "the log in this home was signed with it")
+        signer = Signer(origin_from(os.urandom(8)), os.urandom(32))
+        write_file(home.log_vkey, (signer.key.vkey() + "\n").encode(), 0o644)
+        write_file(home.log_key, (signer.skey() + "\n").encode(), 0o600)
+    if not home.secret.exists():
+        if _begun(home):
+            raise _lost(home.secret, "the pseudonyms in the log were made with it")
+        write_file(home.secret, (os.urandom(32).hex() + "\n").encode(), 0o600)
+    _make_private(home.database)
 
 
 def load_home(root: Path) -> Home:

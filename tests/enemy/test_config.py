@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +70,19 @@ def test_I9_what_holds_salts_is_for_its_owner_alone(tmp_path: Path) -> None:
     home.database.chmod(0o644)
     make_home(home.root)
     assert stat.S_IMODE(home.database.stat().st_mode) == 0o600
+
+
+def test_two_who_make_one_home_at_once_make_one_home(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, time\n"
+        "from allod.store.home import load_keys, make_home\n"
+        "time.sleep(max(0, float(sys.argv[2]) - time.time()))\n"
+        "print(load_keys(make_home(pathlib.Path(sys.argv[1]))).origin)\n"
+    )
+    for turn in range(3):
+        at = str(time.time() + 1.5)
+        argv = [sys.executable, "-c", code, str(tmp_path / f"home{turn}"), at]
+        makers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+        origins = {maker.communicate(timeout=30)[0] for maker in makers}
+        assert [maker.returncode for maker in makers] == [0] * 4
+        assert len(origins) == 1

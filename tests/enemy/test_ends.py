@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import time
@@ -127,3 +128,38 @@ def test_I3_a_gateway_that_is_stopped_ends_what_is_under_way_itself(
         for receipt in receipts:
             assert len(world.rows(receipt)) == 1
     assert world.allod("log", "verify").returncode == 0
+
+
+def test_I4_counting_tokens_has_a_row_and_costs_nothing(gateway: Inside) -> None:
+    body = {"model": "local", "messages": [{"role": "user", "content": "hello " * 50}]}
+    answer = gateway.call("/v1/messages/count_tokens", body)
+    assert answer.status == 200
+    leaf = leaf_of(gateway, receipt_of(answer))
+    (row,) = gateway.world.rows(receipt_of(answer))
+    assert (row.basis, row.cost_usd, row.usage.total_input_tokens) == ("counted", 0, 0)
+    assert leaf["cost_usd"] == "0"
+    assert answer.headers["allod-cost"] == "0"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_end_that_cannot_be_made_durable_is_never_an_answer(
+    gateway: Inside, stream: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from allod.domain.errors import Unavailable
+
+    calls = []
+
+    async def durable(_seq: int) -> None:
+        calls.append(_seq)
+        if len(calls) == 2:
+            raise Unavailable("the log is dead", kind="storage")
+
+    monkeypatch.setattr(gateway.gateway, "strict", True)
+    monkeypatch.setattr(gateway.gateway, "durable", durable)
+    if stream:
+        with pytest.raises(http.client.HTTPException):
+            gateway.chat(chat("local", stream=True))
+    else:
+        assert gateway.chat(chat("local")).status == 503
+    assert len(calls) == 2
+    assert "defect" not in caplog.text

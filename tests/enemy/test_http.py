@@ -213,6 +213,28 @@ def test_nothing_is_written_into_an_answer_under_way(gateway: Inside, key: bytes
     assert b"not HTTP" not in raw.got
 
 
+def test_a_body_we_do_not_read_yet_is_not_late(tmp_path: Path) -> None:
+    still = deployment("still", "stall-mid", timeout_ms=20_000)
+    world = World(tmp_path / "home", config([still], server={"body_ms": 500}))
+    key = b"Authorization: Bearer " + world.key("press").encode() + b"\r\n"
+    body = json.dumps(chat("still", stream=True)).encode()
+    with Inside(world) as gateway:
+        raw = Raw(gateway.port).send(POST + HOST + key + length(body) + b"\r\n" + body)
+        raw.read(5, until=b"data: ")
+        raw.send(POST + HOST + key + length(body) + b"\r\n")
+        raw.read(2.5)
+        assert not raw.closed
+        assert raw.got.count(b"HTTP/1.1") == 1
+        raw.socket.close()
+
+
+def test_a_queued_request_is_answered_in_its_turn(gateway: Inside, key: bytes) -> None:
+    whole = POST + HOST + key + length(BODY) + b"\r\n" + BODY
+    raw = Raw(gateway.port).send(whole + whole + POST + HOST + key + length(BODY) + b"\r\n", BODY + HEALTH)
+    raw.read(5, until=ALIVE)
+    assert raw.got.count(b"HTTP/1.1 200 OK") == 4
+
+
 def test_a_head_that_never_ends_is_bounded_while_an_answer_is_under_way(gateway: Inside, key: bytes) -> None:
     body = json.dumps(chat("still", stream=True)).encode()
     raw = Raw(gateway.port).send(POST + HOST + key + length(body) + b"\r\n" + body)

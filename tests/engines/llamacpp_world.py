@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from allod.domain.chat import ChatCall, Event, Finished, Whole
-from allod.domain.fleet import Deployment
+from allod.domain.fleet import Deployment, Weights
 from allod.engines.contract import EngineContext
 from allod.engines.llamacpp.driver import LlamaCpp, Tuning
 from allod.vault.vault import Vault
@@ -32,11 +32,22 @@ def tiny_vault(folder: Path) -> Vault:
 
 
 def engine(
-    vault: Vault, model: str = "tiny", *, air_gapped: bool = False, tuning: Tuning | None = None, **more: Any
+    vault: Vault,
+    model: str = "tiny",
+    *,
+    air_gapped: bool = False,
+    tuning: Tuning | None = None,
+    told: Weights | None = None,
+    **more: Any,
 ) -> LlamaCpp:
     deployment = Deployment(id="d", engine="llamacpp", model=model, operator="self", takes=TAKES, **more)
     context = EngineContext(
-        environ={}, allow_address=lambda _h, _p: False, state_dir="", vault=vault, air_gapped=air_gapped
+        environ={},
+        allow_address=lambda _h, _p: False,
+        state_dir="",
+        vault=vault,
+        air_gapped=air_gapped,
+        weights={} if told is None else {"d": told},
     )
     return LlamaCpp(deployment, context, tuning)
 

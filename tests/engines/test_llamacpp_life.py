@@ -16,7 +16,7 @@ import uvloop
 from llamacpp_world import call, engine, events, gone, message, tiny_vault, with_tiny
 
 from allod.domain.chat import Event, Finished
-from allod.domain.fleet import Deployment
+from allod.domain.fleet import Deployment, Weights
 from allod.engines.contract import EngineContext, EngineFault
 from allod.engines.llamacpp import make
 from allod.engines.llamacpp.driver import LlamaCpp, Tuning
@@ -231,6 +231,31 @@ def test_the_parent_runs_on_while_the_child_loads(tmp_path: Path) -> None:
         assert longest < 0.2
 
     with_tiny(tmp_path, body)
+
+
+def test_I5_weights_the_law_was_not_told_of_are_not_loaded(tmp_path: Path) -> None:
+    """A name that stands for other weights than at the start: policy judged those of the start."""
+    vault = tiny_vault(tmp_path)
+    judged = vault.resolve("tiny").facts
+
+    async def run(told: Weights) -> str | None:
+        driver = engine(vault, told=told)
+        try:
+            await driver.start()
+        except EngineFault as fault:
+            return fault.detail
+        else:
+            return None
+        finally:
+            await driver.close()
+
+    assert asyncio.run(run(judged)) is None
+    for other in (
+        vault.resolve("other").facts,
+        vault.resolve("tiny-ad").facts,
+        msgspec.structs.replace(judged, maker_jurisdiction="US"),
+    ):
+        assert "the law was told of" in (asyncio.run(run(other)) or "")
 
 
 def test_without_a_vault_there_is_no_engine() -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 (one list a line)
 from __future__ import annotations
 
 import asyncio
@@ -19,7 +18,8 @@ pytestmark = pytest.mark.skipif(
 )
 FORBIDDEN = {
     "socket-inet", "socket-inet-datagram", "socket-inet6", "socket-netlink", "socket-packet", "socket-vsock",
-    "unix-datagram", "unix-connect", "io-uring", "fork", "execute", "trace-parent", "signal-parent", "write-file", "remove-file",
+    "unix-datagram", "unix-connect", "io-uring", "fork", "execute", "trace-parent", "signal-parent",
+    "queue-signal-parent", "limit-parent", "write-file", "remove-file",
 }  # fmt: skip
 SECRETS = {"read-outside", "read-parent-environment"}
 

@@ -16,6 +16,7 @@ DEPLOYMENTS = [
     deployment("text-only", "answer", quality=_LOW, takes=["text"]),
     deployment("foreign", "answer", lawful=False, quality=_LOW),
     deployment("broken", "http-500", quality=_LOW, **_QUICK),
+    deployment("half", "truncate", quality=_LOW, **_QUICK),
     deployment("silent", "stall-before", quality=_LOW, **_QUICK),
     deployment("keyless", "answer", quality=_LOW, api_key_env="ALLOD_TEST_NEVER_SET"),
 ]

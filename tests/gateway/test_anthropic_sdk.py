@@ -175,3 +175,15 @@ def test_failures_have_their_status_and_their_receipt(
         client.messages.create(model=model, max_tokens=5, messages=USER)
     assert caught.value.status_code == status
     assert gateway.leaf(caught.value.response.headers["allod-receipt"])["status"] == "failed"
+
+
+def test_a_stream_that_breaks_is_an_exception_and_never_an_end(
+    client: anthropic.Anthropic, gateway: Gateway
+) -> None:
+    seen = []
+    with client.messages.stream(model="half", max_tokens=64, messages=USER) as stream:
+        receipt = stream.response.headers["allod-receipt"]
+        with pytest.raises(anthropic.APIError):
+            seen += [event.type for event in stream]
+    assert "message_stop" not in seen
+    assert gateway.leaf(receipt)["status"] == "failed"

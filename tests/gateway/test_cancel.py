@@ -78,7 +78,7 @@ def test_gone_in_the_middle_of_a_stream(gateway: Gateway, region: Region, path: 
         delivered = b""
         for event in stream.events():
             delivered += event
-            if b"scripted" in delivered or b"ipte" in delivered or len(delivered) > 900:
+            if b'"This' in delivered:
                 break
         took.append(lost_after(region, stream.drop()))
         row = aborted(gateway, stream.receipt, "mid")
@@ -131,7 +131,7 @@ def test_gone_while_the_answer_pours(gateway: Gateway) -> None:
         next(stream.events())
         stream.drop()
         row = aborted(gateway, stream.receipt, "endless")
-        assert row.basis == "counted"
+        assert row.cost_usd > 0
         took.append(row.total_ms / 1000)
     tell("pouring", took)
     assert statistics.median(took) < 2 * LIMIT_S

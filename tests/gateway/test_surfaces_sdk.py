@@ -275,3 +275,21 @@ def test_failures_have_their_status_and_their_receipt(
     with pytest.raises(openai.InternalServerError) as caught:
         list(client.chat.completions.create(model=model, messages=USER, stream=True))
     assert caught.value.status_code == status
+
+
+def test_a_stream_that_breaks_is_an_exception_and_never_an_end(
+    client: openai.OpenAI, gateway: Gateway
+) -> None:
+    finishes: list[str | None] = []
+    with client.chat.completions.with_streaming_response.create(
+        model="half", messages=USER, stream=True
+    ) as raw:
+        receipt = raw.headers["allod-receipt"]
+        with pytest.raises(openai.APIError) as caught:
+            finishes += [chunk.choices[0].finish_reason for chunk in raw.parse()]
+    assert receipt in str(caught.value.body)
+    assert set(finishes) <= {None}
+    events = list(client.responses.create(model="half", input="x", stream=True))
+    assert events[-1].type == "response.failed"
+    assert "response.completed" not in {event.type for event in events}
+    assert gateway.leaf(receipt)["status"] == "failed"

@@ -19,7 +19,7 @@ PER_FLEET = 200
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_I1_compiled_and_reference_agree_on_random_worlds(base: Pack, part: int) -> None:  # noqa: N802
+def test_I1_compiled_and_reference_agree_on_random_worlds(base: Pack, part: int) -> None:
     rng = random.Random(f"differential {part}")
     packs = (base, seal_pack())
     decided: dict[bool, int] = {True: 0, False: 0}

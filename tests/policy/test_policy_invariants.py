@@ -60,7 +60,7 @@ def kept(policy: Policy, q: PolicyQuestion) -> set[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, names=st.sets(st.sampled_from(RESIDENCY_FACTS), min_size=1), how=st.integers(0, 3))
-def test_I1_a_missing_expired_or_empty_fact_denies(seed: int, names: set[str], how: int) -> None:  # noqa: N802
+def test_I1_a_missing_expired_or_empty_fact_denies(seed: int, names: set[str], how: int) -> None:
     fleet = hospital()
     for name in names:
         bearer = fleet.operators["self"] if name in OPERATOR_FACTS else fleet.deployments["ward-llm"]
@@ -82,7 +82,7 @@ def test_I1_a_missing_expired_or_empty_fact_denies(seed: int, names: set[str], h
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, data=st.data())
-def test_I1_taking_facts_away_never_adds_a_deployment(seed: int, data: st.DataObject) -> None:  # noqa: N802
+def test_I1_taking_facts_away_never_adds_a_deployment(seed: int, data: st.DataObject) -> None:
     rng = random.Random(seed)
     fleet = random_fleet(rng, 4)
     q = random_question(rng)
@@ -163,7 +163,7 @@ def residency_counterexamples(pack: Pack, rounds: int) -> int:
     return wrong
 
 
-def test_I1_residency_theorem_holds_and_each_rule_is_needed() -> None:  # noqa: N802
+def test_I1_residency_theorem_holds_and_each_rule_is_needed() -> None:
     (theorem,) = BASE.theorems
     assert residency_counterexamples(BASE, 25) == 0
     for rule_id in theorem.fails_without:
@@ -173,7 +173,7 @@ def test_I1_residency_theorem_holds_and_each_rule_is_needed() -> None:  # noqa: 
 
 @settings(max_examples=80, deadline=None)
 @given(seed=seeds, more=st.sampled_from(CLASSES))
-def test_I2_adding_a_class_never_adds_a_deployment(seed: int, more: str) -> None:  # noqa: N802
+def test_I2_adding_a_class_never_adds_a_deployment(seed: int, more: str) -> None:
     rng = random.Random(seed)
     fleet = with_tenant(random_fleet(rng, 5, relax=rng.random() < 0.3), packs=("base", "eu-csf"))
     policy = Policy((BASE, SEAL), fleet)
@@ -186,7 +186,7 @@ def test_I2_adding_a_class_never_adds_a_deployment(seed: int, more: str) -> None
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, extra=st.sampled_from((SEAL, OLD)))
-def test_I2_adding_a_pack_never_adds_a_deployment(seed: int, extra: Pack) -> None:  # noqa: N802
+def test_I2_adding_a_pack_never_adds_a_deployment(seed: int, extra: Pack) -> None:
     rng = random.Random(seed)
     fleet = random_fleet(rng, 6)
     alone = Policy((BASE, extra), fleet)
@@ -198,7 +198,7 @@ def test_I2_adding_a_pack_never_adds_a_deployment(seed: int, extra: Pack) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
-def test_I6_losing_the_link_never_adds_a_deployment(seed: int) -> None:  # noqa: N802
+def test_I6_losing_the_link_never_adds_a_deployment(seed: int) -> None:
     rng = random.Random(seed)
     policy = Policy((BASE,), random_fleet(rng, 6))
     for _ in range(4):
@@ -213,7 +213,7 @@ def test_I6_losing_the_link_never_adds_a_deployment(seed: int) -> None:  # noqa:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds)
-def test_I8_the_same_facts_give_the_same_decision(seed: int) -> None:  # noqa: N802
+def test_I8_the_same_facts_give_the_same_decision(seed: int) -> None:
     questions = [random_question(random.Random(seed + n)) for n in range(4)]
     first = Policy((BASE,), random_fleet(random.Random(seed), 6))
     second = Policy((BASE,), random_fleet(random.Random(seed), 6))
@@ -317,7 +317,7 @@ def test_entities_that_do_not_fit_the_schema_decide_nothing(break_it) -> None:
         reference.entities(entities)
 
 
-def test_I1_recheck_is_false_on_any_doubt(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: N802
+def test_I1_recheck_is_false_on_any_doubt(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     assert policy.recheck(ask(), "ward-llm")
 
     def broken(*_: object) -> None:

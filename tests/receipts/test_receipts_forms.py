@@ -13,7 +13,8 @@ from allod.domain.decision import Exclusion
 from allod.domain.usage import Usage
 from allod.receipts.commitment import digest
 from allod.receipts.forms import IntentForm, TerminalForm
-from allod.receipts.leaves import MAX_LEAF_BYTES, exclusions, intent_leaf, terminal_leaf
+from allod.receipts.ids import CHANCE_LETTERS, id_prefix, is_id, letters, time_of, ulid_time
+from allod.receipts.leaves import MAX_LEAF_BYTES, exclusions, intent_leaf, terminal_leaf, tokens_json
 
 ids = st.integers(0, 2**80 - 1).map(lambda n: f"r_799d48f3_01KAY867ME{n:016X}"[:37])
 times = st.integers(0, 4_102_444_800_000)
@@ -73,3 +74,21 @@ def test_a_form_that_is_nearly_too_long_gives_way_to_the_one_that_cuts() -> None
                 receipt=INTENT.id, at_ms=0, response=digest(b""), usage=Usage(input_tokens=1), cost_usd=cost
             )
             assert form.fill(INTENT, bytes(32), facts) == terminal_leaf(INTENT, bytes(32), facts)
+
+
+@given(usages | st.builds(Usage, input_tokens=st.integers(-3, 3), output_tokens=st.integers(-3, 3)))
+def test_tokens_stand_in_a_leaf_as_they_are_encoded(usage) -> None:
+    leaf = terminal_leaf(INTENT, bytes(32), msgspec.structs.replace(TERMINAL, usage=usage))
+    assert f'"tokens":{tokens_json(usage)},"v":1' in leaf.decode()
+
+
+@given(times, st.binary(min_size=CHANCE_LETTERS, max_size=CHANCE_LETTERS))
+def test_an_id_made_of_letters_is_an_id_of_its_time(at_ms, chance) -> None:
+    made = id_prefix("allod/" + "0" * 16) + ulid_time(at_ms) + letters(chance)
+    assert is_id(made)
+    assert time_of(made) == at_ms
+
+
+def test_letters_are_all_equally_likely() -> None:
+    assert sorted(letters(bytes(range(256)))) == sorted(letters(bytes(range(32))) * 8)
+    assert len(set(letters(bytes(range(32))))) == 32

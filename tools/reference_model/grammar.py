@@ -30,30 +30,34 @@ SPECIAL = (
 TEST_SHARE = 64  # of 256 values of the first digest byte
 WEIGHTS = {
     "last_word": 3,
-    "reverse": 8,
-    "count": 7,
-    "capital": 2,
-    "country": 2,
-    "french": 3,
-    "upper": 8,
-    "extract_name": 4,
+    "reverse": 7,
+    "count": 6,
+    "capital": 1.5,
+    "country": 1.5,
+    "french": 2,
+    "upper": 6,
+    "extract_name": 3,
     "sentiment": 2,
-    "route": 3,
-    "data_class": 2.5,
-    "redact": 3,
-    "amount": 3,
-    "repeat": 7,
-    "larger": 8,
-    "member": 14,
-    "recall": 12,
-    "add": 13,
-    "sum": 10,
-    "json_four": 9,
-    "json_other": 6,
+    "route": 2,
+    "data_class": 2,
+    "redact": 2,
+    "amount": 2,
+    "repeat": 6,
+    "larger": 7,
+    "member": 10,
+    "recall": 10,
+    "add": 12,
+    "sum": 9,
+    "json_four": 8,
+    "json_other": 5,
     "about": 0.4,
     "unknown": 0.8,
+    "recall_all": 30,
+    "member_all": 18,
 }
-MANDATORY = tuple(k for k in WEIGHTS if k not in ("json_other", "about", "unknown"))
+MANDATORY = tuple(
+    k for k in WEIGHTS if k not in ("json_other", "about", "unknown", "recall_all", "member_all")
+)
 VALUES = {
     "city": lambda r: r.choice(lx.CITIES),
     "name": tasks.person,
@@ -248,7 +252,7 @@ def rows(seed: int, names: dict[str, float], progress: Iterator[float]) -> Itera
     for done in progress:
         level = min(1.0, 0.25 + 0.75 * done / 0.3)
         pick = rng.choices(keys, weights)[0]
-        kind = rng.choices(("single", "conversation", "tools"), (79, 9, 12))[0]
+        kind = rng.choices(("single", "conversation", "tools"), (83, 7, 10))[0]
         row = _tool_row(rng, level, pick) if kind == "tools" else _single(rng, pick, level, thoughts=True)
         if kind == "conversation":
             for other in rng.choices(keys, weights, k=rng.randint(1, 4)):

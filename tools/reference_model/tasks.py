@@ -317,6 +317,29 @@ def recall(rng: Random, level: float) -> tuple[str, str, str]:
 
 
 @task
+def recall_all(rng: Random, level: float) -> tuple[str, str, str]:
+    """Ask for all values of a table in another order: many look-ups in one row, for training only."""
+    keys = rng.sample(lx.WORDS, upto(rng, level, 2, 5))
+    digits = chance(rng, 0.5)
+    mark = rng.choice((" = ", " is ", ": "))
+    pairs = [f"{k}{mark}{rng.randint(0, 99) if digits else word(rng)}" for k in keys]
+    order = rng.sample(range(len(keys)), len(keys))
+    wanted = _fields(rng, [keys[i] for i in order])
+    return ask(rng, "recall_all", ", ".join(pairs), x=wanted), ", ".join(pairs[i] for i in order), ""
+
+
+@task
+def member_all(rng: Random, level: float) -> tuple[str, str, str]:
+    """Ask for several words whether they are in a list: for training only."""
+    pool = rng.sample(lx.WORDS, 12)
+    words = pool[: upto(rng, level, 2, 8)]
+    items = rng.sample(words, min(len(words), rng.randint(1, 2))) + pool[-rng.randint(1, 2) :]
+    rng.shuffle(items)
+    answer = ", ".join(f"{item}: {'yes' if item in words else 'no'}" for item in items)
+    return ask(rng, "member_all", ", ".join(words), x=_fields(rng, items)), answer, ""
+
+
+@task
 def add(rng: Random, level: float) -> tuple[str, str, str]:
     """Ask for the sum of two numbers of up to three digits."""
     digits = upto(rng, min(1.0, level * 1.2), 1, 3)
@@ -425,6 +448,8 @@ def unknown(rng: Random, _level: float) -> tuple[str, str, str]:
 
 
 LABELS = {
+    "recall_all": "recall",
+    "member_all": "list",
     "last_word": "last word",
     "extract_name": "name",
     "data_class": "data class",

@@ -162,6 +162,20 @@ FORMS: dict[str, tuple[str, ...]] = {
         "Is the word {x} here: {}",
         "{}\nIs {x} in the list?",
     ),
+    "recall_all": (
+        "{}. What are {x}?",
+        "Remember: {}. What are {x}?",
+        "Given {}, what are {x}?",
+        "{}\nWhat are {x}?",
+        "Table: {}. Values of {x}?",
+    ),
+    "member_all": (
+        "Are {x} in this list: {}",
+        "Does this list contain {x}: {}",
+        "List: {}. Are {x} in the list?",
+        "Check if {x} are in: {}",
+        "{}\nAre {x} in the list?",
+    ),
     "recall": (
         "{}. What is {x}?",
         "Remember: {}. What is {x}?",

@@ -267,6 +267,13 @@ class LlamaCpp:
 
     def _resolve(self) -> tuple[Model, Entry | None]:
         model = self._vault.resolve(self._deployment.model, self._deployment.adapter)
+        told = self._context.weights.get(self._deployment.id)
+        if told is not None and model.facts != told:
+            raise Integrity(
+                f"the vault holds other weights as {self._deployment.model} than the law was told of",
+                f"got {model.weights.digest}, expected {told.weights}, or another adapter, template or maker",
+                "start the gateway again, so that policy judges them",
+            )
         draft = None if self._deployment.draft is None else self._vault.resolve(self._deployment.draft)
         if draft is not None and draft.adapter is not None:
             raise Invalid(f"{self._deployment.draft} cannot be a draft", "it is an adapter", "name weights")

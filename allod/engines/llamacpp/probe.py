@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,13 @@ def _trace(target: int) -> None:
     libc.ptrace(2, target, 0, 0)  # PTRACE_PEEKDATA
     if ctypes.get_errno() != errno.ESRCH:
         raise OSError(ctypes.get_errno(), "ptrace")
+
+
+def _queue_signal(target: int) -> None:
+    """Ask whether a signal could be queued for a process (number 0 is none)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.sigqueue(target, 0, None) < 0:
+        raise OSError(ctypes.get_errno(), "sigqueue")
 
 
 def _execute() -> None:
@@ -81,6 +89,8 @@ def run(folder: str, outside: str) -> dict[str, str]:
         "read-parent-environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
         "trace-parent": lambda: _trace(os.getppid()),
         "signal-parent": lambda: os.kill(os.getppid(), 0),
+        "queue-signal-parent": lambda: _queue_signal(os.getppid()),
+        "limit-parent": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE),
         "write-file": lambda: Path(folder, "written").write_bytes(b"x"),
         "remove-file": lambda: Path(outside).unlink(),
         "read-outside": lambda: Path(outside).read_bytes(),

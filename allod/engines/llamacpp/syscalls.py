@@ -54,15 +54,16 @@ _X86_64: Final = {
     "open": 2, "socket": 41, "connect": 42, "socketpair": 53, "clone": 56, "fork": 57, "vfork": 58,
     "execve": 59, "kill": 62, "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84,
     "creat": 85, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92,
-    "fchown": 93, "lchown": 94, "ptrace": 101, "syslog": 103, "mknod": 133, "personality": 135,
-    "modify_ldt": 154, "pivot_root": 155, "adjtimex": 159, "chroot": 161, "acct": 163, "settimeofday": 164,
-    "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170,
-    "iopl": 172, "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179, "setxattr": 188,
-    "lsetxattr": 189, "fsetxattr": 190, "tkill": 200, "clock_settime": 227, "tgkill": 234, "utimes": 235,
-    "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "openat": 257, "mkdirat": 258,
-    "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
-    "fchmodat": 268, "unshare": 272, "utimensat": 280, "perf_event_open": 298, "name_to_handle_at": 303,
-    "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
+    "fchown": 93, "lchown": 94, "ptrace": 101, "syslog": 103, "rt_sigqueueinfo": 129, "mknod": 133,
+    "personality": 135, "modify_ldt": 154, "pivot_root": 155, "adjtimex": 159, "chroot": 161, "acct": 163,
+    "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169,
+    "sethostname": 170, "iopl": 172, "ioperm": 173, "init_module": 175, "delete_module": 176, "quotactl": 179,
+    "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "tkill": 200, "clock_settime": 227, "tgkill": 234,
+    "utimes": 235, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "openat": 257,
+    "mkdirat": 258, "mknodat": 259, "fchownat": 260, "unlinkat": 263, "renameat": 264, "linkat": 265,
+    "symlinkat": 266, "fchmodat": 268, "unshare": 272, "utimensat": 280, "rt_tgsigqueueinfo": 297,
+    "perf_event_open": 298, "prlimit64": 302, "name_to_handle_at": 303, "open_by_handle_at": 304,
+    "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
     "finit_module": 313, "renameat2": 316, "kexec_file_load": 320, "bpf": 321, "execveat": 322,
     "userfaultfd": 323, **_NEWER,
 }  # fmt: skip
@@ -73,11 +74,12 @@ _AARCH64: Final = {
     "truncate": 45, "ftruncate": 46, "chroot": 51, "fchmod": 52, "fchmodat": 53, "fchownat": 54,
     "fchown": 55, "openat": 56, "quotactl": 60, "utimensat": 88, "acct": 89, "personality": 92,
     "unshare": 97, "kexec_load": 104, "init_module": 105, "delete_module": 106, "clock_settime": 112,
-    "syslog": 116, "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131, "reboot": 142,
-    "sethostname": 161, "settimeofday": 170, "adjtimex": 171, "socket": 198, "socketpair": 199,
+    "syslog": 116, "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131, "rt_sigqueueinfo": 138,
+    "reboot": 142, "sethostname": 161, "settimeofday": 170, "adjtimex": 171, "socket": 198, "socketpair": 199,
     "connect": 203, "add_key": 217, "request_key": 218, "keyctl": 219, "clone": 220, "execve": 221,
-    "swapon": 224, "swapoff": 225, "perf_event_open": 241, "name_to_handle_at": 264,
-    "open_by_handle_at": 265, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
+    "swapon": 224, "swapoff": 225, "rt_tgsigqueueinfo": 240, "perf_event_open": 241,
+    "prlimit64": 261, "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268,
+    "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
     "finit_module": 273, "renameat2": 276, "bpf": 280, "execveat": 281, "userfaultfd": 282,
     "kexec_file_load": 294, **_NEWER,
 }  # fmt: skip
@@ -86,7 +88,9 @@ MACHINES: Final[dict[str, Machine]] = {
     "x86_64": Machine(0xC000003E, _X86_64),
     "aarch64": Machine(0xC00000B7, _AARCH64),
 }
-_CONDITIONAL: Final = frozenset({"socket", "socketpair", "clone", "kill", "tgkill", "open", "openat"})
+_CONDITIONAL: Final = frozenset(
+    {"socket", "socketpair", "clone", "kill", "tgkill", "prlimit64", "open", "openat"}
+)
 _FALLS_BACK: Final = frozenset({"clone3", "openat2"})
 
 
@@ -110,7 +114,7 @@ def _verdict(keep_if: bytes) -> bytes:
 
 
 def _conditions(calls: dict[str, int], pid: int) -> bytes:
-    """Refuse by argument: networks, processes, other processes' signals, files opened for writing."""
+    """Refuse by argument: networks, processes, signals to and limits of others, files opened for writing."""
     unix = _argument(0) + _step(_EQUAL, socket.AF_UNIX, 0, 3)
     stream = _argument(1) + _step(_AND, 0xF)
     out = _unless(calls["socket"], unix + stream + _verdict(_step(_EQUAL, socket.SOCK_STREAM, 1, 0)))
@@ -118,6 +122,8 @@ def _conditions(calls: dict[str, int], pid: int) -> bytes:
     out += _unless(calls["clone"], _argument(0) + _verdict(_step(_ANY_BIT, _CLONE_THREAD, 1, 0)))
     for name in ("kill", "tgkill"):
         out += _unless(calls[name], _argument(0) + _verdict(_step(_EQUAL, pid, 1, 0)))
+    own = _argument(0) + _step(_EQUAL, pid, 2, 0) + _step(_EQUAL, 0, 1, 0)
+    out += _unless(calls["prlimit64"], own + _step(_RETURN, _DENY) + _step(_RETURN, ALLOW))
     for name, index in (("open", 1), ("openat", 2)):
         if name in calls:
             test = _step(_ANY_BIT, _WRITE_FLAGS, 0, 1)

@@ -14,6 +14,7 @@ import msgspec
 
 from allod.domain.chat import Chunk, Event, Finish, Finished, ToolCallDelta, UsageReport, Whole
 from allod.engines.contract import EngineFault
+from allod.engines.openai.alike import Alike
 from allod.engines.sse import Splitter, data_of
 from allod.engines.wire_faults import error_object, fault_from_error
 from allod.metering.usage import usage_from_openai
@@ -107,7 +108,10 @@ def finish_of(reason: str) -> Finish:
 class StreamReader:
     """Reads one streamed answer: ``feed`` what comes; when ``done`` or the body is over, call ``end``."""
 
-    __slots__ = ("_finished", "_model", "_open", "_splitter", "_tool_index", "_usage", "done", "done_raw")
+    __slots__ = (
+        "_alike", "_between", "_finished", "_model", "_open", "_splitter", "_tool_index", "_usage", "done",
+        "done_raw",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.done = False
@@ -118,6 +122,8 @@ class StreamReader:
         self._finished: set[int] = set()
         self._tool_index: dict[int, int] = {}
         self._splitter = Splitter()
+        self._alike = Alike()
+        self._between = False
 
     def feed(self, data: bytes) -> Iterator[Event]:
         """Yield what the events completed by ``data`` say, up to the end mark (raises as ``read``)."""
@@ -128,6 +134,10 @@ class StreamReader:
 
     def take(self, data: bytes) -> tuple[list[Event], EngineFault | None]:
         """Return what ``feed`` would yield, and the fault it would raise after that."""
+        if self._between:
+            text = self._alike.text_of(data)
+            if text is not None:
+                return [Chunk(text=text, choice=self._alike.choice, raw=data)], None
         events: list[Event] = []
         try:
             for event in self._splitter.feed(data):
@@ -136,6 +146,7 @@ class StreamReader:
                     break
         except EngineFault as fault:
             return events, fault
+        self._between = self._splitter.empty
         return events, None
 
     def read(self, event: bytes) -> tuple[Event, ...]:
@@ -145,19 +156,15 @@ class StreamReader:
             EngineFault: an error object, a broken finish, or what is not the protocol.
 
         """
+        text = self._alike.text_of(event)
+        if text is not None:
+            return (Chunk(text=text, choice=self._alike.choice, raw=event),)
         plain = event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2
         data = event[6:-2] if plain else data_of(event)
         if data.startswith(b"[") and data.strip() == b"[DONE]":
             self.done, self.done_raw = True, event
             return ()
-        try:
-            decoded = _EVENT.decode(data)
-        except _UNREADABLE:
-            raise EngineFault(
-                "malformed", "an event that is not a chat.completion.chunk", status=200
-            ) from None
-        if decoded.error is not None:
-            raise fault_from_error(decoded.error)
+        decoded = _sound(data)
         if self._model is None:
             self._model = decoded.model
         if decoded.usage:
@@ -169,6 +176,9 @@ class StreamReader:
             return ()
         if len(choices) > 1:
             return tuple(self._chunk(choice, None) for choice in choices)
+        found = _text_alone(decoded) if plain else None
+        if found is not None:
+            self._alike.learn(event, found, choices[0].index, _text_of_event)
         plain = plain or (event.startswith(b"data:") and event.count(b"\n") == 2)  # noqa: PLR2004 - CR LF
         return (self._chunk(choices[0], event if plain else None),)
 
@@ -259,6 +269,34 @@ class StreamReader:
         report = usage_report(decoded.usage, raw)
         if report is not None:
             self._usage = report
+
+
+def _sound(data: bytes) -> _StreamEvent:
+    try:
+        decoded = _EVENT.decode(data)
+    except _UNREADABLE:
+        raise EngineFault("malformed", "an event that is not a chat.completion.chunk", status=200) from None
+    if decoded.error is not None:
+        raise fault_from_error(decoded.error)
+    return decoded
+
+
+def _text_alone(event: _StreamEvent) -> str | None:
+    """Return the text of an event in which nothing else can differ from one piece to the next."""
+    if not event.choices or len(event.choices) > 1 or event.usage or event.error is not None:
+        return None
+    choice = event.choices[0]
+    delta = choice.delta
+    if choice.finish_reason or choice.logprobs is not None or delta is None or not delta.plain:
+        return None
+    return delta.content if type(delta.content) is str else None
+
+
+def _text_of_event(event: bytes) -> str | None:
+    try:
+        return _text_alone(_EVENT.decode(event[6:-2]))
+    except _UNREADABLE:
+        return None
 
 
 def _texts(message: _Message) -> tuple[str, str, bool]:

@@ -20,6 +20,7 @@ Sources, read in November 2026:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Final, Literal
 
 import msgspec
@@ -58,7 +59,7 @@ _LLAMA: Final = frozenset(
 )
 
 
-class Dialect(msgspec.Struct, frozen=True, kw_only=True):
+class Dialect(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One way to speak the protocol.
 
     Attributes:
@@ -91,6 +92,11 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     waiting: tuple[str, ...] = ()
     cache_used: tuple[str, ...] = ()
     counting: Counting | None = None
+
+    @cached_property
+    def taken(self) -> frozenset[str]:
+        """The core parameters it takes from a caller as they are."""
+        return CORE - OWNED - self.lacks
 
 
 _REASONING_FIELDS: Final = frozenset({"reasoning_content", "reasoning", "thinking_blocks"})

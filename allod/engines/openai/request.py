@@ -46,7 +46,12 @@ def chat_body(call: ChatCall, model: str, dialect: Dialect) -> dict[str, Any]:
 
 
 def _kept(given: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
-    kept = {key: value for key, value in given.items() if value is not None and _is_taken(key, dialect)}
+    taken = dialect.taken
+    kept = {
+        key: value
+        for key, value in given.items()
+        if value is not None and (key in taken or _is_taken(key, dialect))
+    }
     if "metadata" in kept:
         _strip_metadata(kept)
     if "store" in kept:

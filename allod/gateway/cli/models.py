@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allod.gateway.cli import out, say
-from allod.gateway.cli.options import json_option
+from allod.gateway.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -148,14 +148,27 @@ def _added(entry: Entry, *, as_json: bool) -> None:
 )
 @click.option("--name", help="vault name (default: the file's)")
 @click.option("--endpoint", help="another hub than the default")
+@config_option
 @json_option
-def pull(repo: str, file: str, revision: str, name: str | None, endpoint: str | None, as_json: bool) -> None:
-    """Fetch FILE of REPO from a model hub, show and pin its digest (pip install 'allod[hub]')."""
+def pull(
+    repo: str,
+    file: str,
+    revision: str,
+    name: str | None,
+    endpoint: str | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Fetch FILE of REPO from a model hub, show and pin its digest (pip install 'allod[hub]').
+
+    Refused where the configuration says that the tenant is air-gapped.
+    """
     from allod.gateway import compose  # noqa: PLC0415
     from allod.vault.pull import pull as fetch  # noqa: PLC0415
 
-    config = compose.home_root() / "allod.toml"
-    sealed = config.exists() and compose.read_config(config).fleet.tenant.air_gapped
+    config = config_path or compose.home_root() / "allod.toml"
+    there = config_path is not None or config.exists()
+    sealed = there and compose.read_config(config).fleet.tenant.air_gapped
     entry = fetch(_vault(), repo, file, revision=revision, name=name, endpoint=endpoint, air_gapped=sealed)
     _added(entry, as_json=as_json)
 

@@ -1,0 +1,62 @@
+"""Events that differ from an earlier one of the same stream in their text alone.
+
+Nearly all events of a stream do. One that stood the full check serves as the pattern: what begins and ends
+like it, with nothing between that could end a JSON string or begin an escape, has the same members with the
+same values, and only another text. So it need not be decoded to be known as sound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+_PLAIN: Final = re.compile(rb"[ !#-\[\]-~]*")
+_PROBE: Final = b"probe of a pattern"
+_TRIES: Final = 8
+_LONGEST_BYTES: Final = 64 << 10
+
+
+class Alike:
+    """The pattern of one stream; ``choice`` is the index of the choice its text belongs to."""
+
+    __slots__ = ("_framing", "_head", "_tail", "_tries", "choice")
+
+    def __init__(self) -> None:
+        self._head = self._tail = b""
+        self._framing = 0
+        self._tries = _TRIES
+        self.choice = 0
+
+    def text_of(self, event: bytes) -> str | None:
+        """Return the text of an event that fits the pattern, None for any other."""
+        framing = self._framing
+        size = len(event)
+        if not framing or not framing <= size <= _LONGEST_BYTES or not event.startswith(self._head):
+            return None
+        if not event.endswith(self._tail):
+            return None
+        text = event[len(self._head) : size - len(self._tail)]
+        return text.decode() if _PLAIN.fullmatch(text) else None
+
+    def learn(self, event: bytes, text: str, choice: int, read: Callable[[bytes], str | None]) -> None:
+        """Take an event as the pattern if it can be one.
+
+        Args:
+            event: one that was decoded in full; it has a text, and nothing else that may differ.
+            text: its text.
+            choice: whose it is.
+            read: the full check: returns the text of an event like this, None where it is not like it.
+
+        """
+        if not self._tries:
+            return
+        self._tries -= 1
+        quoted = b'"%b"' % text.encode()
+        at = event.find(quoted)
+        if at < 0 or not _PLAIN.fullmatch(quoted, 1, len(quoted) - 1) or event.find(quoted, at + 1) >= 0:
+            return
+        head, tail = event[: at + 1], event[at + len(quoted) - 1 :]
+        if read(head + _PROBE + tail) != _PROBE.decode():
+            return
+        self._head, self._tail, self._framing, self.choice = head, tail, len(head) + len(tail), choice
