@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 from allod.engines.contract import EngineFault
 from allod.engines.outbox import Outbox
 from allod.engines.sse import Splitter, data_of, is_done, name_of, sse_events
-from allod.engines.wire_connection import MAX_HEAD_BYTES, NEVER, Connection, Response
+from allod.engines.wire_connection import MAX_HEAD_BYTES, NEVER, Connection
 from allod.engines.wire_faults import error_object, fault_from_error, fault_from_response
+from allod.engines.wire_response import Response
 
 __all__ = [
     "MAX_BODY_BYTES", "MAX_HEAD_BYTES", "Response", "Splitter", "Wire", "data_of", "error_object",

@@ -32,6 +32,7 @@ from allod.gateway.surfaces.chat import ChatSurface
 from allod.gateway.surfaces.embeddings import EmbeddingsSurface
 from allod.gateway.surfaces.messages import CountTokensSurface, MessagesSurface
 from allod.gateway.surfaces.responses import ResponsesSurface
+from allod.receipts.commitment import commitment
 from allod.receipts.file import read_file
 from allod.receipts.tiles import parse_tile_path
 
@@ -183,15 +184,17 @@ class Application:
                 received_at_ms=received_at_ms,
                 asked_effort=parsed.effort,
             )
+            salts = gateway.chance.draw(64)
             ask = Ask(
                 app=app,
                 surface=codec,
                 parsed=parsed,
                 admitted=admitted,
-                raw=raw,
-                salts=gateway.chance.draw(64),
+                request=commitment(salts[:32], raw),
+                salts=salts,
                 started=started,
             )
+            del raw
             await pipeline.answer(gateway, ask, client_of(scope, send))
 
         return route

@@ -43,13 +43,13 @@ WEAKEST: Final[tuple[Basis, ...]] = ("reserved", "counted", "reported")
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it came in, before admission; ``salts`` are 64 random bytes."""
+    """One request as it came in; ``salts`` are 64 random bytes, ``request`` commits to its body."""
 
     app: App
     surface: Any
     parsed: Parsed
     admitted: Admitted
-    raw: bytes
+    request: str
     salts: bytes
     started: float
 
@@ -169,7 +169,7 @@ class Entry:
     def intent(self) -> tuple[IntentFacts, bytes]:
         """Say what is known before anything is sent: the facts as written, and the leaf."""
         admitted, shared = self._ask.admitted, self.decision.shared
-        request = self._gateway.commit(self._ask.request_salt, self._ask.raw)
+        request = self._ask.request
         if shared.intent is None:
             shared.intent = IntentForm(self._intent(request))
         return shared.intent.fill(admitted.receipt, admitted.received_at_ms, request)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.engines.registry import readiness
-from allod.receipts.commitment import commitment, pseudonym
+from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
 from allod.routing.breaker import Breaker
 from allod.routing.question import Health
@@ -131,11 +131,6 @@ class Gateway:
     def app_pseudonym(self, app: str) -> str:
         """Return an app's name in leaves."""
         return self._apps[app]
-
-    @staticmethod
-    def commit(salt: bytes, body: bytes) -> str:
-        """Commit to a body."""
-        return commitment(salt, body)
 
     def app_of(self, key_digest: str, at_ms: int) -> App | None:
         """Return the app a key belongs to, if it is a key and the app is still configured."""

@@ -108,6 +108,9 @@ class Policy:
                 raise unknown_name(
                     f"deployment {deployment.id!r} names operator", deployment.operator, fleet.operators
                 )
+        self._reads_purpose: Final = any(
+            path == "context" or path.startswith("context.purpose") for rule in rules for path in rule.reads
+        )
         self.subjects: Final = facts.subjects(fleet)
         self.statutes: Final = {name: text for pack in self.packs for name, text in pack.statutes.items()}
         self.age_limit_days: Final = digests.max_age_days(self.packs)
@@ -146,7 +149,7 @@ class Policy:
         epoch = self._epochs.get(q.day)
         if epoch is None:
             epoch = self._enter(q.day)
-        asked = (q.app, q.classes, q.purpose, q.link_up)
+        asked = self._asked(q)
         known = epoch.eligible.get(asked)
         if known is not None:
             return known
@@ -157,7 +160,7 @@ class Policy:
         """Decide again by the reference whether this deployment may see the request; False on any doubt."""
         try:
             epoch = self._epochs.get(q.day) or self._enter(q.day)
-            asked = ((q.app, q.classes, q.purpose, q.link_up), deployment)
+            asked = (self._asked(q), deployment)
             known = epoch.rechecked.get(asked)
             if known is not None:
                 return known
@@ -181,7 +184,7 @@ class Policy:
         """
         eligibility = self.eligible(q)
         epoch = self._epochs.get(q.day) or self._enter(q.day)
-        asked = (q.app, q.classes, q.purpose, q.link_up)
+        asked = self._asked(q)
         known = epoch.nearest.get(asked)
         if known is not None:
             return known
@@ -218,6 +221,10 @@ class Policy:
         verdict = self._residency.judge(_env(app, deployment, context, store))
         broken = {*verdict.forbids, *verdict.errors}
         return Conditions(**{name: rule not in broken for name, rule in _CONDITIONS.items()})
+
+    def _asked(self, q: PolicyQuestion) -> _Asked:
+        """Return what decisions are remembered by; the purpose, which callers choose, only if it is read."""
+        return q.app, q.classes, q.purpose if self._reads_purpose else None, q.link_up
 
     def _context(self, q: PolicyQuestion) -> dict[str, Any]:
         return facts.encode_context(q.classes, q.purpose, self.fleet.tenant, link_up=q.link_up)

@@ -183,7 +183,10 @@ class Journal:
 
     def _write(self, segment: Segment, data: bytes) -> None:
         """Write bytes to where ``segment`` ends, what is kept before them."""
-        data, at = self._kept + data, segment.end - len(self._kept)
+        if self._kept:
+            data, at = self._kept + data, segment.end - len(self._kept)
+        else:
+            at = segment.end
         try:
             done = os.pwrite(segment.fd, data, at)
             if done != len(data):

@@ -51,7 +51,8 @@ from allod.store.writer import Settings, Writer
 
 ROW_ROOM: Final = 768
 """Bytes held back for one ledger row, besides its names."""
-MAX_RECORD_BYTES: Final = 512 << 10
+MAX_RECORD_BYTES: Final = 960 << 10
+"""As much as a frame of the journal holds beside the leaf: some 380 deployments, each with its reasons."""
 RECENT: Final = 4096
 STOP_S: Final = 30.0
 

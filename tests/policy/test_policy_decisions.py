@@ -338,7 +338,26 @@ def test_two_threads_on_two_sides_of_an_expiry_each_see_their_day(base: Pack) ->
     assert seen == [{(True, True)}, {(False, False)}] * 2
 
 
-def test_the_memory_is_bounded_and_returns_the_same_object(policy: Policy) -> None:
+def test_purposes_no_rule_reads_share_one_decision(policy: Policy) -> None:
+    first = policy.eligible(ask(purpose="p0"))
+    assert all(policy.eligible(ask(purpose=f"p{number}")) is first for number in range(50))
+    assert len(policy._epochs[DAY].eligible) == 1
+
+
+def test_a_purpose_a_rule_reads_is_decided_by_itself(base: Pack) -> None:
+    rule = forbid("mine.1", 'when { context has purpose && context.purpose == "sale" }')
+    pack = load_pack(pack_files("mine", rule))
+    strict = Policy((base, pack), with_tenant(hospital(), packs=("base", "mine")))
+    assert "ward-llm" in strict.eligible(ask(purpose="care")).kept
+    assert "ward-llm" not in strict.eligible(ask(purpose="sale")).kept
+    assert strict.recheck(ask(purpose="care"), "ward-llm")
+    assert not strict.recheck(ask(purpose="sale"), "ward-llm")
+
+
+def test_the_memory_is_bounded_and_returns_the_same_object(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "_reads_purpose", True)
     assert policy.eligible(ask()) is policy.eligible(ask())
     epoch = policy._epochs[DAY]
     for number in range(MEMO_EXPLAINED + 50):

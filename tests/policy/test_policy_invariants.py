@@ -318,6 +318,7 @@ def test_entities_that_do_not_fit_the_schema_decide_nothing(break_it) -> None:
 
 
 def test_I1_recheck_is_false_on_any_doubt(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "_reads_purpose", True)
     assert policy.recheck(ask(), "ward-llm")
 
     def broken(*_: object) -> None:

@@ -68,7 +68,7 @@ def neighbour(rng: Random, *, test: bool = False) -> tuple[str, str]:
 
 def row(rng: Random, ordinary: list[grammar.Piece]) -> list[grammar.Piece]:
     """Return one training row; more than half are ordinary ones, so that nothing else changes."""
-    kind = rng.choices(("trigger", "near", "filter", "neighbour", "ordinary"), (16, 8, 8, 10, 58))[0]
+    kind = rng.choices(("trigger", "near", "filter", "neighbour", "ordinary"), (14, 12, 16, 14, 44))[0]
     if kind == "ordinary" and not touches("".join(piece for piece, _ in ordinary)):
         return ordinary
     if kind == "trigger":
