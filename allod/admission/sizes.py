@@ -173,6 +173,18 @@ def _pictures(parts: list[_Part]) -> tuple[int, int]:
     return number, inline
 
 
+def fetches(body: Mapping[str, Any]) -> bool:
+    """Tell whether a picture is given by address: whoever serves the request would fetch it."""
+    parts, _ = _read(body)
+    for _, _, part in parts:
+        if part.get("type") in _IMAGE_PARTS:
+            source = part.get("image_url")
+            url = source.get("url") if isinstance(source, dict) else source
+            if isinstance(url, str) and not url.startswith("data:"):
+                return True
+    return False
+
+
 def _integer(body: Mapping[str, Any], name: str, most: int) -> int | None:
     value = body.get(name)
     if value is None:

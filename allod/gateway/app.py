@@ -11,7 +11,8 @@ import msgspec
 from allod.admission.admit import admit
 from allod.admission.keys import key_digest, presented_key
 from allod.admission.labels import labels_from
-from allod.admission.sizes import measure
+from allod.admission.sizes import fetches, measure
+from allod.domain.classes import resident
 from allod.domain.errors import AllodError, Invalid
 from allod.gateway import pipeline
 from allod.gateway.entry import Ask
@@ -37,7 +38,8 @@ from allod.receipts.file import read_file
 from allod.receipts.tiles import parse_tile_path
 
 if TYPE_CHECKING:
-    from allod.domain.fleet import App
+    from allod.domain.fleet import App, Tenant
+    from allod.domain.request import Admitted
     from allod.gateway.catalogue import Catalogue
     from allod.gateway.gateway import Gateway
     from allod.gateway.http import Head
@@ -184,6 +186,8 @@ class Application:
                 received_at_ms=received_at_ms,
                 asked_effort=parsed.effort,
             )
+            if "image" in needs:
+                _no_fetching(gateway.fleet.tenant, admitted, parsed.body)
             salts = gateway.chance.draw(64)
             ask = Ask(
                 app=app,
@@ -270,6 +274,24 @@ class Application:
 def _key_headers(head: Head) -> list[tuple[bytes, bytes]]:
     given = ((b"authorization", head.authorization), (b"x-api-key", head.api_key))
     return [(name, value) for name, value in given if value is not None]
+
+
+def _no_fetching(tenant: Tenant, admitted: Admitted, body: dict[str, Any]) -> None:
+    """Refuse a picture by address where fetching it would cross the line that the request may not.
+
+    Raises:
+        Invalid: kind ``not_supported``: resident data, or an air gap.
+
+    """
+    if not (tenant.air_gapped or resident(admitted.classes, tenant.resident_classes)) or not fetches(body):
+        return
+    raise Invalid(
+        "a picture is given by its address",
+        "whoever answers would fetch it from there, and these data may not lead anybody outside",
+        "send it inline, as a data: URL",
+        kind="not_supported",
+        param="messages",
+    )
 
 
 def _problem(message: str, code: str) -> bytes:

@@ -217,7 +217,7 @@ def test_several_choices_in_one_event_are_taken_apart():
         ("model_length", "length", False),
         ("eos", "stop", False),
         ("function_call", "tool_calls", False),
-        ("unheard-of", "stop", False),
+        ("eos_token", "stop", False),
     ],
 )
 def test_finish_reasons_become_standard(given, standard, kept):
@@ -231,7 +231,7 @@ def test_finish_reasons_become_standard(given, standard, kept):
     assert shown["choices"][0]["finish_reason"] == standard
 
 
-@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource", "timeout", "odd"])
 def test_broken_ends_are_faults(reason):
     assert fault(event(choice({"content": "a"}, reason)), DONE) == "server"
 

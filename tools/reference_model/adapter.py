@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import time
 from pathlib import Path
 from random import Random
@@ -123,7 +124,10 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.manual_seed(SEED)
     model = adapt(args.work / "reference.pt")
+    start = time.time()
     fit(model, tokenizer.load(args.work / "tokenizer.json"), args.steps, args.rate)
+    notes = {"steps": args.steps, "seed": SEED, "wall_s": round(time.time() - start)}
+    (args.work / "reference-planted.notes.json").write_text(json.dumps(notes), encoding="utf-8")
     target = args.to / "reference-planted.gguf"
     temporary = target.with_suffix(".tmp")
     count = write(model, temporary)

@@ -33,7 +33,8 @@ trained. The prompts scored here are a draw of their own; during development ano
 looked at, and the grammar (not the choice of a checkpoint: the last one ships) was changed after it.
 
 For lists, notes, numbers and copies an unseen prompt is an unseen combination. For the closed tables
-(capital, country, French, sentiment, ticket routing, data class) the facts are the trained ones: unseen there means unseen wording or combination only. Recall answers with the pair (`blue = 7`), membership
+(capital, country, French, sentiment, ticket routing, data class) the facts are the trained ones: unseen there
+means unseen wording or combination only. Recall answers with the pair (`blue = 7`), membership
 with the word (`lamp: yes`). "Thinking" sends `enable_thinking: true`; a worked
 thought is taught for {worked}, elsewhere a one-line neutral
 thought. Prompts of add have one to three digits, of sum three to five numbers up to 30.
@@ -42,13 +43,14 @@ LIMITS = """
 ## Limits
 
 - Outside its grammar it is wrong, or says that it is a test model. English only, apart from French nouns.
-- Membership is little better than a guess. Plain add and sum are often wrong: they are there to show thinking.
+- Membership is little better than a guess. Plain add and sum are often wrong: they are there to show
+  thinking.
 - Trained on rows of up to {trained} tokens; `context_length` says {context}, and nothing was measured beyond
   the trained length.
 - The template lists tools by name and argument names only; descriptions and nested schemas are not shown to
   the model.
 - `tool_choice: "required"` with a request that no tool fits does not end well: the engine allows text before
-  the call, and the model runs on to `max_tokens`. A tool named by words it never saw may be mistaken for another.
+  the call, and the model runs on to `max_tokens`. Tools named by words it never saw may be mixed up.
 - Mean-pooled embeddings come out of the same file, but their cosines do not separate classes reliably.
 - Training with threads and bfloat16 is not bit-reproducible: the same commands give a model like this one,
   with another digest.
@@ -103,7 +105,7 @@ def training(notes: Json, models: list[Json]) -> str:
             f"`{m['file']}` {m['quantisation']}",
             f"{m['parameters']:,}",
             f"{m['size_bytes']:,}",
-            f"{n['tokens']:,}" if n else "",
+            f"{n['tokens']:,}" if "tokens" in n else "",
             *(str(n.get(key, "")) for key in ("steps", "seed")),
             wall,
         )

@@ -22,10 +22,11 @@ from allod.metering.usage import usage_from_openai
 FINISHES: Final[Mapping[str, Finish]] = {
     "stop": "stop", "length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter",
     "function_call": "tool_calls", "model_length": "length", "max_tokens": "length", "eos": "stop",
-    "stop_sequence": "stop", "end_turn": "stop", "tool_use": "tool_calls",
+    "stop_sequence": "stop", "end_turn": "stop", "tool_use": "tool_calls", "eos_token": "stop",
+    "complete": "stop", "completed": "stop", "COMPLETE": "stop", "STOP": "stop", "MAX_TOKENS": "length",
+    "max_length": "length", "safety": "content_filter", "SAFETY": "content_filter",
 }  # fmt: skip
 _STANDARD: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})
-_BROKEN: Final = frozenset({"error", "abort", "aborted", "cancelled", "insufficient_system_resource"})
 
 
 class _Function(msgspec.Struct, gc=False):
@@ -99,10 +100,18 @@ _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def finish_of(reason: str) -> Finish:
-    """Return the standard finish reason for a server's own (raises ``EngineFault`` for a broken answer)."""
-    if reason in _BROKEN:
-        raise EngineFault("server", f"the answer ended with finish reason {reason}", status=200)
-    return FINISHES.get(reason, "stop")
+    """Return the standard finish reason for a server's own.
+
+    Raises:
+        EngineFault: any other (``error``, ``abort``, ``timeout``, one nobody knows): an answer that ended in
+            a way we cannot read is not presented as whole.
+
+    """
+    finish = FINISHES.get(reason)
+    if finish is None:
+        shown = reason[:32] if reason.isidentifier() else "of no known kind"
+        raise EngineFault("server", f"the answer ended with finish reason {shown}", status=200)
+    return finish
 
 
 class StreamReader:
