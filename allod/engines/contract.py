@@ -179,7 +179,8 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
         vault: where embedded engines find their weights.
         air_gapped: whether the tenant is.
         weights: by deployment id, what the law was told of embedded weights: no others are loaded.
-        outbox: through which a driver's requests leave together, or None.
+        outbox: through which a driver's requests leave together, or None. A driver all of whose requests
+            leave by it says so with an attribute ``by_outbox``: then the intent need not be recorded before.
 
     """
 

@@ -106,6 +106,11 @@ class Wire:
         return f"host: {host}\r\naccept-encoding: identity\r\nuser-agent: allod\r\n".encode()
 
     @property
+    def by_outbox(self) -> bool:
+        """Whether all that leaves here leaves by the outbox."""
+        return self._outbox is not None
+
+    @property
     def open_connections(self) -> int:
         """How many connections are open, busy or idle."""
         return len(self._all)
@@ -276,6 +281,8 @@ class Wire:
             connection.close()
 
     async def _open(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> Connection:
+        if self._outbox is not None:
+            self._outbox.flush()  # a connection is seen by the operator: what is to be recorded comes first
         self._opening += 1
         try:
             async with asyncio.timeout(limit_s):

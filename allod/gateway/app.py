@@ -40,6 +40,7 @@ from allod.receipts.tiles import parse_tile_path
 if TYPE_CHECKING:
     from allod.domain.fleet import App, Tenant
     from allod.domain.request import Admitted
+    from allod.engines.outbox import Outbox
     from allod.gateway.catalogue import Catalogue
     from allod.gateway.gateway import Gateway
     from allod.gateway.http import Head
@@ -85,6 +86,11 @@ class Application:
         )
         self._paths = {path for _, path in self._routes}
         self._digests: dict[tuple[bytes | None, bytes | None], str] = {}
+
+    @property
+    def outbox(self) -> Outbox:
+        """By which answers leave."""
+        return self._gateway.outbox
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -136,8 +136,12 @@ def decider(fleet: Fleet) -> Decider:
     return Decider(Policy(packs(), fleet), fleet, book_for(fleet))
 
 
-def engines(s: Setting, environ: Mapping[str, str] = os.environ) -> dict[str, Engine]:
+def engines(
+    s: Setting, environ: Mapping[str, str] = os.environ, *, outbox: Outbox | None = None
+) -> dict[str, Engine]:
     """Make a driver per deployment; one that cannot serve says why instead of failing the start.
+
+    What they send leaves by ``outbox``, if there is one.
 
     Raises:
         Invalid: an engine nobody registered. Unavailable: a driver's package is not installed.
@@ -151,7 +155,7 @@ def engines(s: Setting, environ: Mapping[str, str] = os.environ) -> dict[str, En
         vault=s.vault,
         air_gapped=s.fleet.tenant.air_gapped,
         weights=s.fleet.weights,
-        outbox=Outbox(),
+        outbox=outbox,
     )
     found = drivers()
     return {d.id: make_engine(d, context, found=found) for d in s.fleet.deployments.values()}

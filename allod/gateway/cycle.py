@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from allod.engines.outbox import Outbox
     from allod.gateway.protocol import BoundedProtocol
 
 LOG: Final = logging.getLogger("allod")
@@ -81,6 +82,11 @@ class Cycle:
         await self.send({"type": "http.response.body", "body": _DEFECT})
 
     # --- the request's body
+
+    @property
+    def outbox(self) -> Outbox:
+        """By which the answer leaves."""
+        return self._protocol.outbox
 
     def take(self, data: bytes) -> None:
         """Keep a piece of the body."""

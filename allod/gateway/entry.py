@@ -95,6 +95,7 @@ class Entry:
         attempt = report.attempt
         tariff = self.decision.question.tariffs.by_deployment[attempt.deployment]
         assert tariff is not None
+        engine = self._gateway.engines[attempt.deployment]
         self._gateway.store.append_attempt(
             self._ask.admitted.receipt,
             report.number,
@@ -103,6 +104,7 @@ class Entry:
             reserve_usd=attempt.reserve_usd,
             input_tokens=self.decision.question.input_tokens,
             price_digest=tariff.digest,
+            keep=getattr(engine, "by_outbox", False),
         )
 
     def allows(self, deployment: str) -> bool:

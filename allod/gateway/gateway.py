@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
+from allod.engines.outbox import Outbox
 from allod.engines.registry import readiness
 from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
@@ -88,6 +89,7 @@ class Gateway:
         decider: law and plans. store: keys, journal, log, tables.
         engines: a driver per deployment id.
         secret: 32 bytes behind pseudonyms.
+        outbox: by which requests and answers leave, once what they rest on is recorded.
 
     """
 
@@ -100,9 +102,12 @@ class Gateway:
         store: Store,
         engines: Mapping[str, Engine],
         secret: bytes,
+        outbox: Outbox | None = None,
     ) -> None:
         self.config, self.fleet, self.decider = config, fleet, decider
         self.index, self.chance = Index(fleet), Chance()
+        self.outbox = outbox or Outbox()
+        self.outbox.before = store.hand_over
         self.store, self.engines = store, engines
         self.breaker, self.latency = Breaker(fleet.deployments), Latency()
         self.tenant_pseudonym = pseudonym(secret, "tenant", fleet.tenant.id)
@@ -163,8 +168,8 @@ class Gateway:
     def begin(self, ask: Ask, decision: Decision, intent: tuple[IntentFacts, bytes]) -> int:
         """Record the intent; 503 when there is no room for its end.
 
-        The operating system gets it with the next frame: that of the first attempt, before anything is sent,
-        or that of the end of a request that is refused.
+        The operating system gets it with the frame of the first attempt, or with that of the end of a request
+        that is refused: both before anything is sent.
         """
         facts, leaf = intent
         return self.store.append_intent(
@@ -211,9 +216,19 @@ class Gateway:
             error = Unavailable("the request failed")
         return status, error, reply.failure(error, entry.label_of_failure())
 
-    def end(self, facts: TerminalFacts, rows: tuple[LedgerRow, ...], form: TerminalForm | None = None) -> int:
-        """Hand the terminal leaf and the ledger rows to the operating system; room for them was kept."""
-        return self.store.append_terminal(facts, rows, form=form)
+    def end(
+        self,
+        facts: TerminalFacts,
+        rows: tuple[LedgerRow, ...],
+        form: TerminalForm | None = None,
+        *,
+        keep: bool = False,
+    ) -> int:
+        """Record the end and the ledger rows; room for them was kept.
+
+        With ``keep`` the operating system gets them when the outbox is about to send the last bytes.
+        """
+        return self.store.append_terminal(facts, rows, form=form, keep=keep)
 
     def salvage(self, entry: Entry, reply: Reply, fault: Exception, *, gone: bool) -> tuple[int, bytes]:
         """End a request whose end cannot be told as it was: ``failed``, each attempt at its reservation.

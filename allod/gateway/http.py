@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from allod.domain.errors import Invalid, Unavailable
+from allod.engines.outbox import Outbox
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,8 +24,13 @@ NO_STORE: Header = (b"cache-control", b"no-store")
 class Client(Protocol):
     """Where an answer goes. ``start`` once, then ``write``; without ``more`` the answer is complete.
 
-    ``write`` returns something to wait for when the client takes less than it is given.
+    ``write`` returns something to wait for when the client takes less than it is given. ``outbox`` is the one
+    all of it leaves by, if there is one.
     """
+
+    @property
+    def outbox(self) -> Outbox | None:
+        """By which it leaves."""
 
     def start(self, status: int, headers: Sequence[Header]) -> None:
         """Give the head; it leaves with the first body bytes."""
@@ -35,6 +41,8 @@ class Client(Protocol):
 
 class AsgiClient:
     """A client behind any ASGI server; our own server's ``Cycle`` is one itself."""
+
+    outbox: Outbox | None = None
 
     def __init__(self, send: Send) -> None:
         self._send = send

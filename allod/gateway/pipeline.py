@@ -61,7 +61,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
         if not gone:
             status, error, last = gateway.last(entry, reply, rows, status, error)
         facts, form = entry.terminal(status, error, rows, reply.response)
-        ended = gateway.end(facts, rows, form)  # append
+        ended = gateway.end(facts, rows, form, keep=not gone and client.outbox is gateway.outbox)  # append
     except Exception as fault:  # noqa: BLE001 (what cannot be told must still have its end, I3)
         ended, last = gateway.salvage(entry, reply, fault, gone=gone)
     if not gone:

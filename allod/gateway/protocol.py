@@ -339,10 +339,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
 
-def bounded(limits: Server) -> type[BoundedProtocol]:
-    """Return the protocol class for one server."""
+def bounded(limits: Server, outbox: Outbox | None = None) -> type[BoundedProtocol]:
+    """Return the protocol class for one server; answers leave by ``outbox``, or by one of its own."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    return type("Bounded", (BoundedProtocol,), {"limits": limits, "outbox": Outbox()})
+    return type("Bounded", (BoundedProtocol,), {"limits": limits, "outbox": outbox or Outbox()})
 
 
 def sweep(connections: set[Any], now: float) -> None:

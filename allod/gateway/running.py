@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from allod.engines.contract import EngineFault
+from allod.engines.outbox import Outbox
 from allod.gateway import compose
 from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
@@ -40,7 +41,8 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
     pace = Settings(gather_s=setting.config.log.batch_ms / 1000)
     store = await asyncio.to_thread(Store.open, setting.home, settings=pace)
     try:
-        engines = compose.engines(setting)
+        outbox = Outbox()
+        engines = compose.engines(setting, outbox=outbox)
         gateway = Gateway(
             config=setting.config,
             fleet=fleet,
@@ -48,6 +50,7 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
             store=store,
             engines=engines,
             secret=compose.pseudonym_secret(setting.home),
+            outbox=outbox,
         )
         _record_start(gateway)
         loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]

@@ -84,7 +84,7 @@ async def serve(
     """Serve until a signal comes; requests under way get ``GRACE_S`` seconds to end."""
     settings = uvicorn.Config(
         application,
-        http=bounded(limits),
+        http=bounded(limits, getattr(application, "outbox", None)),
         ws="none",
         lifespan="off",
         log_config=None,

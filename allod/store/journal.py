@@ -176,6 +176,11 @@ class Journal:
         self.next_seq = seq + 1
         return seq
 
+    @property
+    def keeps(self) -> bool:
+        """Whether a frame waits to be written."""
+        return bool(self._kept)
+
     def hand_over(self) -> None:
         """Write what is kept; under ``lock`` (raises ``Unavailable``, and keeps it then)."""
         if self._kept:

@@ -210,8 +210,8 @@ class Store:
             salts: of request and response commitment; None if they are not to be kept at all.
             record: the decision record whose digest is ``facts.decision``; stored once per digest.
             leaf: the leaf where a form has written it already (``receipts.forms``).
-            keep: whether the operating system gets it only with the next frame of any request. Nothing may
-                leave before: ``append_attempt`` and ``append_terminal`` see to that, ``durable`` too.
+            keep: whether the operating system gets it only with the next frame that is not kept, or by
+                ``hand_over``: nothing that rests on it may leave before. ``durable`` sees to that as well.
 
         Raises:
             Unavailable: log or disk in trouble, or no room to record the end as well (HTTP 503).
@@ -252,8 +252,11 @@ class Store:
         reserve_usd: Decimal,
         input_tokens: int,
         price_digest: str,
+        keep: bool = False,
     ) -> int:
         """Record that an attempt is about to be dispatched and what losing it costs (I4).
+
+        With ``keep`` the caller calls ``hand_over`` before anything leaves.
 
         Raises:
             Unavailable: no room; the attempt must not be dispatched.
@@ -276,7 +279,7 @@ class Store:
         with self._journal.lock:
             if self._open.get(receipt) is not begun:
                 raise Integrity(f"attempt {attempt} of {receipt} cannot begin", "the request has ended")
-            seq = self._append(ATTEMPT, frame, None, more=room)
+            seq = self._append(ATTEMPT, frame, None, more=room, keep=keep)
             begun.room += room
             begun.attempts[attempt] = frame
         if self._writer.asleep:
@@ -284,11 +287,17 @@ class Store:
         return seq
 
     def append_terminal(
-        self, facts: TerminalFacts, rows: Sequence[LedgerRow] = (), *, form: TerminalForm | None = None
+        self,
+        facts: TerminalFacts,
+        rows: Sequence[LedgerRow] = (),
+        *,
+        form: TerminalForm | None = None,
+        keep: bool = False,
     ) -> int:
         """Record how a request ended (I3), with one ledger row per attempt (I4).
 
-        ``form`` is the one ``facts`` are of, if there is one.
+        ``form`` is the one ``facts`` are of, if there is one; with ``keep`` the caller calls ``hand_over``
+        before the last bytes of the answer leave.
 
         The room was held back when it began, so a full disk does not prevent it. An attempt that was begun
         and has no row is charged its reservation; cost, basis and number of attempts in the leaf are those
@@ -314,7 +323,7 @@ class Store:
         with self._journal.lock:
             if facts.id not in self._open:
                 raise Integrity(f"receipt {facts.id} has ended", "got a second end, expected exactly one")
-            seq = self._append(TERMINAL, frame, None, less=begun.room)
+            seq = self._append(TERMINAL, frame, None, less=begun.room, keep=keep)
             index = self._journal.leaves
             self._journal.leaves = index + 1
             del self._open[facts.id]
@@ -336,6 +345,12 @@ class Store:
         if self._writer.asleep:
             self._writer.ring()
         return seq
+
+    def hand_over(self) -> None:
+        """Hand what is kept to the operating system (raises Unavailable; it is kept then)."""
+        if self._journal.keeps:
+            with self._journal.lock:
+                self._journal.hand_over()
 
     async def durable(self, seq: int) -> None:
         """Wait until a frame is synced to the disk (raises Unavailable if it never will be)."""

@@ -154,3 +154,64 @@ def test_log_files_hold_the_tree_however_it_was_appended(tmp_path_factory, leave
     files.rebuild_hashes(size)
     assert root(size, files.node) == edge.root()
     files.close()
+
+
+def held(path: Path) -> list[int]:
+    """Return the numbers of bytes at which frames in a segment end."""
+    data = path.read_bytes()
+    return [end for end, _ in Codec(1).read(data, HEAD_BYTES)]
+
+
+def test_what_is_kept_is_written_with_the_next_frame_or_handed_over_and_never_twice(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, make_segment(tmp_path, 1, 1 << 20), next_seq=0, leaves=0)
+    path = journal.current.path
+    with journal.lock:
+        assert [journal.append(kind, frame, keep=True) for kind, frame in FRAMES[:2]] == [0, 1]
+        assert held(path) == []
+        assert journal.keeps
+        assert journal.append(*FRAMES[2]) == 2
+        assert len(held(path)) == 3
+        assert not journal.keeps
+        journal.append(*FRAMES[3], keep=True)
+        journal.hand_over()
+        journal.hand_over()
+    assert held(path)[-1] == journal.current.end
+    read = [frame for _, frame in Codec(1).read(path.read_bytes(), HEAD_BYTES)]
+    assert read == [frame for _, frame in FRAMES]
+    journal.current.close()
+
+
+def test_what_is_kept_stays_in_its_segment_when_the_journal_moves_on(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, make_segment(tmp_path, 1, 1 << 20), next_seq=0, leaves=0)
+    first = journal.current
+    journal.spare = make_segment(tmp_path, 2, 1 << 20)
+    with journal.lock:
+        journal.append(*FRAMES[0], keep=True)
+        assert journal.rotate() is journal.current
+        journal.append(*FRAMES[1], keep=True)
+        journal.hand_over()
+    assert len(held(first.path)) == 1
+    assert [f for _, f in Codec(2).read(journal.current.path.read_bytes(), HEAD_BYTES)] == [FRAMES[1][1]]
+    first.close()
+    journal.current.close()
+
+
+def test_what_cannot_be_written_is_kept_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path, make_segment(tmp_path, 1, 1 << 20), next_seq=0, leaves=0)
+    with journal.lock:
+        journal.append(*FRAMES[0], keep=True)
+
+        def full(*_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("os.pwrite", full)
+            with pytest.raises(Unavailable):
+                journal.hand_over()
+            with pytest.raises(Unavailable):
+                journal.append(*FRAMES[1])
+        assert journal.next_seq == 1
+        assert journal.append(*FRAMES[2]) == 1
+    read = [frame for _, frame in Codec(1).read(journal.current.path.read_bytes(), HEAD_BYTES)]
+    assert read == [FRAMES[0][1], FRAMES[2][1]]
+    journal.current.close()

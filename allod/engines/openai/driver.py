@@ -146,6 +146,7 @@ class OpenAIEngine:
         self._headers = self._authorized(key)
         self._chat_path, self._embed_path = self._paths()
         self._local_until = 0.0
+        self.by_outbox: bool = getattr(self.wire, "by_outbox", False)
         self._claims = Description(engine=deployment.engine)
         self._plays = Description(engine=deployment.engine, evidence="simulated", notice=_SIMULATED)
         self._simulated = False
