@@ -107,7 +107,9 @@ class Process:
         sys.exit(f"{self.name} did not start:\n{self.log.read_text()[-2000:]}")
 
     def stop(self) -> None:
-        """End it and all its children."""
+        """End it and all its children; idempotent."""
+        if self.child.poll() is not None:
+            return
         for pid in tree(self.pid):
             try:
                 os.kill(pid, signal.SIGTERM)

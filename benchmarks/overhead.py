@@ -1,13 +1,13 @@
 """What a gateway adds, side by side: Allod with everything on, nginx, LiteLLM, and no gateway at all.
 
-    python benchmarks/overhead.py [--rounds 5] [--only nginx,allod] [--json FILE]
+    python benchmarks/overhead.py [--rounds 5] [--only nginx,litellm,allod] [--json FILE]
 
-One core (1) for the gateway under test, the other (0) for the mock upstream and the load generator; all gateways
-stay up and take turns; every figure is a median over rounds, every comparison the median of the ratios within one
-round, with the smallest and the largest. CPU is the scheduler's own account of the gateway's process tree. Where the
-machine allows it, the short saturated and the slow phase run in the real-time class, so that other work does not
-blur them. Allod decides over 20 candidate deployments, with policy, ledger and receipts on, SQLite, default
-durability. With BENCH_DIR the external harness found there measures the same gateways as well.
+One core (1) for the gateway under test, the other (0) for the mock upstream and the load generator; all
+gateways stay up and take turns; every figure is a median over rounds, every comparison the median of the
+ratios within one round, with the smallest and the largest. CPU is the scheduler's own account of the gateway's
+processes. Where the machine allows it, the short saturated phase and the slow one run in the real-time class,
+so that other work does not blur them. Allod decides over 20 candidate deployments per model, with policy, ledger and
+receipts on, SQLite, default durability. With BENCH_DIR the external harness found there measures as well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import external
 import machine
 from machine import ROOT, Process
 
@@ -275,10 +276,11 @@ class Bench:
         )
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop everything; idempotent."""
         for gateway in self.gateways:
             if gateway.process:
                 gateway.process.stop()
+                gateway.process = None
         self.mock.stop()
 
 
@@ -374,11 +376,13 @@ def main() -> int:
                 print(f"round {n + 1} of {args.rounds}", flush=True)
             raw = report(bench.gateways)
             print(f"\ncommand: python benchmarks/overhead.py --rounds {args.rounds} --only {args.only}")
-            print(
-                f"real-time class for the short phases: {'yes' if bench.real_time else 'no (not allowed here)'}"
-            )
+            print(f"real-time class for the short phases: {'yes' if bench.real_time else 'not allowed here'}")
             if args.json:
                 args.json.write_text(json.dumps(raw, indent=1))
+            if "BENCH_DIR" in os.environ:
+                bench.close()
+                harness = Path(os.environ["BENCH_DIR"]).resolve()
+                external.run(harness, bench.scratch, CONFIG, DEPLOYMENT, CANDIDATES, args.rounds)
         finally:
             bench.close()
     return 0
