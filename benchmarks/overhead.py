@@ -3,11 +3,12 @@
     python benchmarks/overhead.py [--rounds 5] [--only nginx,litellm,allod] [--json FILE]
 
 One core (1) for the gateway under test, the other (0) for the mock upstream and the load generator; all
-gateways stay up and take turns; every figure is a median over rounds, every comparison the median of the
-ratios within one round, with the smallest and the largest. CPU is the scheduler's own account of the gateway's
-processes. Where the machine allows it, the short saturated phase and the slow one run in the real-time class,
-so that other work does not blur them. Allod decides over 20 candidate deployments per model, with policy, ledger and
-receipts on, SQLite, default durability. With BENCH_DIR the external harness found there measures as well.
+gateways stay up and take turns. Every figure is a median over rounds, every comparison the median of the
+ratios within one round, with the smallest and the largest. CPU is the scheduler's own account of the
+gateway's processes. Where the machine allows it, the short saturated phase and the slow one run in the
+real-time class, so that other work does not blur them. Allod decides over 20 candidate deployments per model,
+with policy, ledger and receipts on, SQLite, default durability. With BENCH_DIR the external harness found
+there measures as well.
 """
 
 from __future__ import annotations
