@@ -44,6 +44,10 @@ class Index:
         }
         self.classes = {app.id: expand(_own(fleet, app)) for app in fleet.apps.values()}
 
+    def knows(self, app: App) -> bool:
+        """Tell whether this very app is of the fleet, so that its classes here are its own."""
+        return self.fleet.apps.get(app.id) is app
+
 
 def admit(
     *,
@@ -70,48 +74,30 @@ def admit(
             ``not_supported`` for a tier, ``invalid`` for an unknown class, task or purpose.
 
     """
-    if labels is NO_LABELS and index.fleet.apps.get(app.id) is app and isinstance(model, str):
-        known = index.names.get(model)
-        if known is not None and known[0] is None:
-            return Admitted(
-                receipt=receipt,
-                received_at_ms=received_at_ms,
-                app=app.id,
-                surface=surface,
-                classes=index.classes[app.id],
-                purpose=None,
-                task=None,
-                model=model,
-                pinned=known[1],
-                needs=needs if len(needs) == 1 else tuple(sorted(set(needs))),
-                sizes=sizes,
-                min_quality=None,
-                max_cost_usd=None,
-                deadline_ms=None,
-                effort=None if asked_effort is None else _effort(app, asked_effort),
-                tier=None,
-                stream=stream,
-            )
-    if labels.tier is not None:
-        raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
-    fleet = index.fleet
-    name, named_task, pinned = _resolve(index, model)
-    task = _task(fleet, labels.task, named_task)
-    _check_purpose(app, labels.purpose)
-    floor = task.min_quality if task else None
+    known = index.names.get(model) if isinstance(model, str) else None
+    task: Task | None = None
+    if labels is NO_LABELS and known is not None and known[0] is None and index.knows(app):
+        name, pinned, classes = str(model), known[1], index.classes[app.id]
+    else:
+        if labels.tier is not None:
+            raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
+        name, named_task, pinned = _resolve(index, model)
+        task = _task(index.fleet, labels.task, named_task)
+        _check_purpose(app, labels.purpose)
+        classes = _classes(index.fleet, app, task, labels)
     return Admitted(
         receipt=receipt,
         received_at_ms=received_at_ms,
         app=app.id,
         surface=surface,
-        classes=_classes(fleet, app, task, labels),
+        classes=classes,
         purpose=labels.purpose,
-        task=task.name if task else None,
+        task=None if task is None else task.name,
         model=name,
         pinned=pinned,
-        needs=tuple(sorted(set(needs))),
+        needs=needs if len(needs) == 1 else tuple(sorted(set(needs))),
         sizes=sizes,
-        min_quality=_stricter(max, floor, labels.min_quality),
+        min_quality=_stricter(max, task.min_quality if task else None, labels.min_quality),
         max_cost_usd=_stricter(min, task.max_cost_usd if task else None, labels.max_cost_usd),
         deadline_ms=_stricter(min, task.deadline_ms if task else None, labels.deadline_ms),
         effort=_effort(app, labels.effort or asked_effort or (task.effort if task else None)),

@@ -47,14 +47,18 @@ def bucket(tokens: int) -> int:
     return -(-tokens >> shift) << shift
 
 
-def measure(body: Mapping[str, Any], raw: bytes, surface: Surface = "chat") -> tuple[tuple[str, ...], Sizes]:
+def measure(
+    body: Mapping[str, Any], raw: bytes, surface: Surface = "chat", *, plain: bool = False
+) -> tuple[tuple[str, ...], Sizes]:
     """Return what a request needs and how large it is, reading it once (see ``needs_of``, ``sizes_of``).
+
+    ``plain`` says that all messages are known to be text in plain strings, without a word of tools.
 
     Raises:
         Invalid: as both.
 
     """
-    parts, tools = _read(body)
+    parts, tools = ([], False) if plain else _read(body)
     return _needs(body, parts, surface, tools=tools), _sizes(body, raw, parts, surface)
 
 

@@ -25,25 +25,20 @@ class Response:
 
     """
 
-    __slots__ = (
-        "_busy", "_complete", "_connection", "_draining", "_enough", "_fault", "_got", "_head", "_held",
-        "_max_body", "_parts", "_pending", "_problem", "_read_all", "_take", "_waiter", "headers", "status",
-        "unframed",
-    )  # fmt: skip
+    status = 0
+    unframed = False
+    _held = _got = 0
+    _head = _complete = _draining = _read_all = _enough = _busy = False
+    _fault: EngineFault | None = None
+    _take: Callable[[bytes], Awaitable[None] | None] | None = None
+    _pending: Awaitable[None] | None = None
+    _problem: BaseException | None = None
+    _waiter: asyncio.Future[None] | None = None
 
     def __init__(self, connection: Connection, max_body_bytes: int) -> None:
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.unframed = False
         self._connection, self._max_body = connection, max_body_bytes
+        self.headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
-        self._held = self._got = 0
-        self._head = self._complete = self._draining = self._read_all = self._enough = self._busy = False
-        self._fault: EngineFault | None = None
-        self._take: Callable[[bytes], Awaitable[None] | None] | None = None
-        self._pending: Awaitable[None] | None = None
-        self._problem: BaseException | None = None
-        self._waiter: asyncio.Future[None] | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """Return the first header of this name (given in lower case), or None."""

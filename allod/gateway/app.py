@@ -178,7 +178,7 @@ class Application:
             parsed = codec.parse(raw)
             if head.betas and parsed.native is not None:
                 parsed.native["anthropic_beta"] = head.betas
-            needs, sizes = measure(parsed.body, raw, name)
+            needs, sizes = measure(parsed.body, raw, name, plain=parsed.plain)
             admitted = admit(
                 index=gateway.index,
                 app=app,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -40,25 +40,20 @@ class Cycle:
 
     """
 
-    __slots__ = (
-        "_chunked", "_continue", "_head", "_left", "_linger", "_parts", "_protocol", "_size", "_streams",
-        "_told", "_waiter", "disconnected", "keep_alive", "more_body", "response_complete",
-        "response_started", "scope", "task",
-    )  # fmt: skip
+    response_started = response_complete = disconnected = False
+    more_body = True
+    task: asyncio.Task[None] | None = None
+    _told = _chunked = _linger = _streams = False
+    _size = 0
+    _waiter: asyncio.Future[None] | None = None
+    _head: bytes | None = None
+    _left: int | None = None
 
     def __init__(self, protocol: BoundedProtocol, scope: Message, *, keep_alive: bool, expects: bool) -> None:
         self._protocol, self.scope = protocol, scope
         scope["extensions"] = {"allod.client": self}
         self.keep_alive, self._continue = keep_alive, expects
-        self.more_body = True
-        self.response_started = self.response_complete = self.disconnected = self._told = False
         self._parts: list[bytes] = []
-        self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
-        self._head: bytes | None = None
-        self._chunked = self._linger = self._streams = False
-        self._left: int | None = None
-        self.task: asyncio.Task[None] | None = None
 
     async def run(self, app: App) -> None:
         """Have the application answer; whatever it does, the connection is left in a known state."""
@@ -138,14 +133,15 @@ class Cycle:
     async def send(self, message: Message) -> None:
         """Take a part of the answer (ASGI); waits while the client does not read."""
         if message["type"] == "http.response.start":
-            self.start(message["status"], message["headers"])
+            lines, length = _lines(message["headers"])
+            self.start(message["status"], lines, length)
         else:
             wait = self.write(message.get("body", b""), more=message.get("more_body", False))
             if wait is not None:
                 await wait
 
-    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Give the head of the answer; it leaves with the first body bytes.
+    def start(self, status: int, lines: bytes, length: int | None) -> None:
+        """Give the head of the answer as header lines; it leaves with the first body bytes.
 
         A connection on which more of the request's body may come is not used again: what follows could be
         taken for the body, or the body for a request.
@@ -155,23 +151,16 @@ class Cycle:
         if self.more_body:
             self.keep_alive, self._linger = False, not self._continue
         self._continue, self._chunked = False, True
-        parts = [STATUS_LINES[status]]
-        for name, value in (*self._protocol.server_state.default_headers, *headers):
-            if name == b"content-length":
-                self._chunked, self._left = False, int(value)
-            parts += (name, b": ", value, b"\r\n")
-        lines = len(parts) // 4 + 1
+        head = STATUS_LINES[status] + self._protocol.date_line() + lines
+        if length is not None:
+            self._chunked, self._left = False, length
+            head += b"content-length: %d\r\n" % length
         if not self.keep_alive:
-            parts.append(b"connection: close\r\n")
-            lines += 1
+            head += b"connection: close\r\n"
         if self._chunked and self.scope["http_version"] == "1.0":
             self._chunked = False  # it ends with the connection (RFC 9112 section 6.1)
         if self._chunked:
-            parts.append(b"transfer-encoding: chunked\r\n")
-            lines += 1
-        head = b"".join(parts)
-        if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
-            raise RuntimeError("a header holds what no header may hold")
+            head += b"transfer-encoding: chunked\r\n"
         self._head, self.response_started = head + b"\r\n", True
         self._streams = self._chunked and self.scope["method"] != "HEAD"
 
@@ -217,3 +206,23 @@ class Cycle:
         if self._left < 0 or (self._left and not more):
             raise RuntimeError("the body is not as long as its content-length says")
         return data
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int | None]:
+    """Write headers as lines; returns them without the length, and the length if one is given.
+
+    Raises:
+        RuntimeError: a header holds what no header may hold (RFC 9110 section 5.5).
+
+    """
+    length: int | None = None
+    lines: list[bytes] = []
+    for name, value in headers:
+        if name == b"content-length":
+            length = int(value)
+        else:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    out = b"".join(lines)
+    if out.count(b"\n") != len(lines) or out.count(b"\r") != len(lines) or b"\0" in out:
+        raise RuntimeError("a header holds what no header may hold")
+    return out, length

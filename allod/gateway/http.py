@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,8 +17,8 @@ Header = tuple[bytes, bytes]
 
 JSON: Header = (b"content-type", b"application/json")
 TEXT: Header = (b"content-type", b"text/plain; charset=utf-8")
-SSE: Header = (b"content-type", b"text/event-stream; charset=utf-8")
-NO_STORE: Header = (b"cache-control", b"no-store")
+JSON_LINE: Final = b"content-type: application/json\r\n"
+SSE_LINES: Final = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\n"
 
 
 class Client(Protocol):
@@ -32,8 +32,11 @@ class Client(Protocol):
     def outbox(self) -> Outbox | None:
         """By which it leaves."""
 
-    def start(self, status: int, headers: Sequence[Header]) -> None:
-        """Give the head; it leaves with the first body bytes."""
+    def start(self, status: int, lines: bytes, length: int | None) -> None:
+        """Give the head; it leaves with the first body bytes.
+
+        ``lines`` are header lines, each with its CR LF, without the length, which is None for a stream.
+        """
 
     def write(self, data: bytes, *, more: bool) -> Awaitable[None] | None:
         """Give body bytes."""
@@ -48,9 +51,12 @@ class AsgiClient:
         self._send = send
         self._head: MutableMapping[str, Any] | None = None
 
-    def start(self, status: int, headers: Sequence[Header]) -> None:
+    def start(self, status: int, lines: bytes, length: int | None) -> None:
         """Keep the head until the first bytes."""
-        self._head = {"type": "http.response.start", "status": status, "headers": list(headers)}
+        headers = [tuple(line.split(b": ", 1)) for line in lines.split(b"\r\n")[:-1]]
+        if length is not None:
+            headers.append((b"content-length", b"%d" % length))
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
 
     def write(self, data: bytes, *, more: bool) -> Awaitable[None]:
         """Send head and body."""
@@ -85,18 +91,6 @@ class Head(msgspec.Struct, frozen=True):
     labels: tuple[Header, ...]
 
 
-_READ: Final = frozenset(
-    {
-        b"authorization",
-        b"x-api-key",
-        b"content-length",
-        b"content-encoding",
-        b"anthropic-version",
-        b"anthropic-beta",
-    }
-)
-
-
 def read_head(headers: list[Header]) -> Head:
     """Read the headers once.
 
@@ -104,15 +98,12 @@ def read_head(headers: list[Header]) -> Head:
         Invalid: a header that must be single is repeated, or a length is no number.
 
     """
+    found = dict(headers)
+    if len(found) != len(headers):
+        found = _joined(headers)
     labels: tuple[Header, ...] = ()
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in _READ:
-            if name == b"x-api-key" and name in found:
-                raise Invalid("header x-api-key is given twice", param="x-api-key", kind="key")
-            found[name] = found[name] + b"," + value if name in found else value
-        elif name.startswith((b"allod-", b"allod_")):
-            labels = (*labels, (name, value))
+    if b"\nallod" in b"\n".join((b"", *found)):
+        labels = tuple(header for header in headers if header[0].startswith((b"allod-", b"allod_")))
     length, betas = found.get(b"content-length"), found.get(b"anthropic-beta")
     if length is not None and not length.isdigit():
         raise Invalid("content-length is no number", param="content-length")
@@ -125,6 +116,16 @@ def read_head(headers: list[Header]) -> Head:
         None if betas is None else betas.decode("latin-1").split(","),
         labels,
     )
+
+
+def _joined(headers: list[Header]) -> dict[bytes, bytes]:
+    """Join the values of headers that are repeated (RFC 9110 section 5.3)."""
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name == b"x-api-key" and name in found:
+            raise Invalid("header x-api-key is given twice", param="x-api-key", kind="key")
+        found[name] = found[name] + b"," + value if name in found else value
+    return found
 
 
 def too_large(limit_bytes: int) -> Invalid:

@@ -53,6 +53,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """
 
     limits: Server
+    max_header_bytes: int
     outbox: Outbox
     cycle: Cycle  # type: ignore[assignment]
 
@@ -61,13 +62,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self.phase, self.since = IDLE, self.loop.time()
         self._header_bytes = self._head_raw = self._loose = 0
         self._in_head = True
-        self._header_seen: set[bytes] = set()
         self._running: Cycle | None = None
         self._queued: deque[Cycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refuse a connection beyond the limit, else begin to wait for a head."""
         super().connection_made(transport)
+        self._base = {
+            "type": "http",
+            "asgi": _ASGI,
+            "scheme": self.scheme,
+            "root_path": "",
+            "server": self.server,
+            "client": self.client,
+        }
         self.phase, self.since = HEAD, self.loop.time()
         if len(self.connections) > self.limits.max_connections:
             transport.write(plain_error(503, "too many connections"))
@@ -91,9 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count the head of the next request."""
-        self.url, self.headers, self.expect_100_continue = b"", [], False
+        self.url, self.headers = b"", []
         self._header_bytes = self._head_raw = 0
-        self._header_seen.clear()
         self._in_head = True
         if self.phase in (IDLE, HEAD):
             self.phase, self.since = HEAD, self.loop.time()
@@ -104,26 +111,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count the field, and refuse a second one of a kind that must be single.
+        """Keep the field and count it.
 
         A field behind the body (a trailer) is counted and dropped: it may not say who asks or for what (RFC
         9110 section 6.5.1).
         """
         size = self._header_bytes = self._header_bytes + len(name) + len(value) + 4
-        if size > self.limits.max_header_bytes:
+        if size > self.max_header_bytes:
             self._count(0)
-        name = name.lower()
-        if not self._in_head:
-            if name.startswith(b"allod-"):
-                raise Invalid("an Allod-* field may not come behind the body")
-            return
-        if name in _ONCE:
-            if name in self._header_seen:
-                raise Invalid(f"header {name.decode('ascii')} is given twice")
-            self._header_seen.add(name)
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        if self._in_head:
+            self.headers.append((name.lower(), value))
+        elif name.lower().startswith(b"allod-"):
+            raise Invalid("an Allod-* field may not come behind the body")
 
     def on_headers_complete(self) -> None:
         """Hand the request to the application and begin to wait for its body."""
@@ -138,29 +137,27 @@ class BoundedProtocol(HttpToolsProtocol):
             raw_path, query = parsed.path or b"/", parsed.query or b""
         path = raw_path.decode("ascii")
         version = parser.get_http_version()
-        if b"host" not in self._header_seen and version != "1.0":
+        found = dict(self.headers)
+        if len(found) != len(self.headers):
+            _demand_single(self.headers)
+        if b"host" not in found and version != "1.0":
             raise Invalid("header host is missing")  # RFC 9112 section 3.2
         if parser.should_upgrade():
             self._loose = self._length()
         scope = {
-            "type": "http",
-            "asgi": _ASGI,
+            **self._base,
             "http_version": version,
             "method": parser.get_method().decode("ascii"),
-            "scheme": self.scheme,
             "path": unquote(path) if "%" in path else path,
             "raw_path": raw_path,
             "query_string": query,
-            "root_path": "",
             "headers": self.headers,
-            "server": self.server,
-            "client": self.client,
         }
         cycle = self.cycle = Cycle(
             self,
             scope,
             keep_alive=version != "1.0" and parser.should_keep_alive(),
-            expects=self.expect_100_continue,
+            expects=b"expect" in found and found[b"expect"].lower() == b"100-continue",
         )
         if self._running is None:
             self._start(cycle)
@@ -270,6 +267,16 @@ class BoundedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._reject(400, self._cause() or "this is not HTTP/1.1")
 
+    def date_line(self) -> bytes:
+        """Return the lines that stand in every head; they change once a second."""
+        state = self.server_state
+        known: tuple[Any, bytes] = getattr(state, "allod_lines", (None, b""))
+        if known[0] is not state.default_headers:
+            lines = b"".join(b"%b: %b\r\n" % header for header in state.default_headers)
+            known = (state.default_headers, lines)
+            state.allod_lines = known  # type: ignore[attr-defined]
+        return known[1]
+
     def say(self, data: bytes) -> None:
         """Send bytes, with what else leaves in this turn of the loop."""
         self.outbox.put(self.transport, data)
@@ -339,10 +346,19 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
 
+def _demand_single(headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse a second field of a kind that must be single."""
+    names = [name for name, _ in headers]
+    for name in _ONCE:
+        if names.count(name) > 1:
+            raise Invalid(f"header {name.decode('ascii')} is given twice")
+
+
 def bounded(limits: Server, outbox: Outbox | None = None) -> type[BoundedProtocol]:
     """Return the protocol class for one server; answers leave by ``outbox``, or by one of its own."""
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
-    return type("Bounded", (BoundedProtocol,), {"limits": limits, "outbox": outbox or Outbox()})
+    own = {"limits": limits, "max_header_bytes": limits.max_header_bytes, "outbox": outbox or Outbox()}
+    return type("Bounded", (BoundedProtocol,), own)
 
 
 def sweep(connections: set[Any], now: float) -> None:

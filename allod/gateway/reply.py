@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from allod.domain.chat import Chunk, Embedded, Finished, UsageReport, Whole
-from allod.gateway.http import JSON, NO_STORE, SSE, Client, Header, retry_after
+from allod.gateway.http import JSON_LINE, SSE_LINES, Client, retry_after
 from allod.gateway.surfaces.tokens import COST
 from allod.receipts.commitment import StreamCommitment
 
@@ -35,18 +35,16 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     cost: str | None = None
     simulated: bool = False
 
-    def headers(self) -> list[Header]:
-        """Return the ``Allod-*`` headers; names and values are ASCII by construction."""
-        out: list[Header] = [(b"allod-receipt", self.receipt.encode())]
+    def lines(self) -> bytes:
+        """Return the ``Allod-*`` header lines; names and values are ASCII words by construction."""
+        out = f"allod-receipt: {self.receipt}\r\n"
         if self.deployment is not None:
-            out.append((b"allod-deployment", self.deployment.encode()))
-        if self.jurisdiction is not None:
-            out.append((b"allod-jurisdiction", self.jurisdiction.encode()))
+            out += f"allod-deployment: {self.deployment}\r\nallod-jurisdiction: {self.jurisdiction}\r\n"
         if self.cost is not None:
-            out.append((b"allod-cost", self.cost.encode()))
+            out += f"allod-cost: {self.cost}\r\n"
         if self.simulated:
-            out.append((b"allod-simulated", b"true"))
-        return out
+            out += "allod-simulated: true\r\n"
+        return out.encode()
 
 
 class Reply:
@@ -63,6 +61,13 @@ class Reply:
 
     """
 
+    begun = delivered = False
+    report: UsageReport | None = None
+    _renderer: StreamRenderer | None = None
+    _whole: Whole | Embedded | int | None = None
+    _end: Finished | None = None
+    _status, _lines = OK, JSON_LINE
+
     def __init__(
         self,
         client: Client,
@@ -76,13 +81,6 @@ class Reply:
         self._client, self._surface, self._parsed, self._label = client, surface, parsed, label
         self._receipt, self._created_s = receipt, created_s
         self._commitment = StreamCommitment(salt)
-        self._renderer: StreamRenderer | None = None
-        self.begun = False
-        self.delivered = False
-        self._whole: Whole | Embedded | int | None = None
-        self.report: UsageReport | None = None
-        self._end: Finished | None = None
-        self._status, self._headers = OK, [JSON]
 
     @property
     def response(self) -> str | None:
@@ -106,7 +104,7 @@ class Reply:
         if not out:
             return None
         if not self.begun:
-            self._client.start(OK, [SSE, NO_STORE, *self._label().headers()])
+            self._client.start(OK, SSE_LINES + self._label().lines(), None)
             self.begun = True
         self._commitment.update(out)
         self.delivered = True
@@ -132,14 +130,14 @@ class Reply:
             data = self._last_of_stream(labelled, usage, block)
         else:
             data = self._body(usage, block)
-            self._headers = [JSON, *labelled.headers()]
+            self._lines = JSON_LINE + labelled.lines()
         self._commitment.update(data)
         self.delivered = self.delivered or bool(data)
         return data
 
     def _last_of_stream(self, labelled: Labelled, usage: Usage, block: dict[str, Any]) -> bytes:
         if not self.begun:
-            self._headers = [SSE, NO_STORE, *labelled.headers()]
+            self._lines = SSE_LINES + labelled.lines()
         renderer, report = self._stream(), self.report
         dialect = report.dialect if report else "openai"
         raw = report.raw if report and dialect != "openai" else None  # ours is written anew, with the cost
@@ -167,7 +165,8 @@ class Reply:
             data = self._renderer.fail(error, self._receipt)
         else:
             self._status, data = self._surface.error(error, self._receipt)
-            self._headers = [JSON, *labelled.headers(), *retry_after(error)]
+            again = b"".join(b"%b: %b\r\n" % header for header in retry_after(error))
+            self._lines = JSON_LINE + labelled.lines() + again
         self._commitment.update(data)
         self.delivered = self.delivered or bool(data)
         return data
@@ -176,7 +175,7 @@ class Reply:
         """Let the last bytes go."""
         if not self.begun:
             self.begun = True
-            self._client.start(self._status, [*self._headers, (b"content-length", b"%d" % len(data))])
+            self._client.start(self._status, self._lines, len(data))
         wait = self._client.write(data, more=False)
         if wait is not None:
             await wait

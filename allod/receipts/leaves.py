@@ -238,6 +238,7 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     weights: str | None = None
 
 
+@lru_cache(maxsize=64)
 def leaf_time(at_ms: int) -> str:
     """Write UTC milliseconds as ``2026-11-25T19:15:01.000Z`` (``domain.money.rfc3339``, but faster)."""
     seconds, ms = divmod(at_ms, 1000)
@@ -492,9 +493,5 @@ def tokens_json(usage: Usage) -> str:
 
 def _parted(usage: Usage) -> bool:
     """Tell whether there is more than plain input and output."""
-    return bool(
-        usage.cache_read_tokens
-        or usage.cache_write_tokens
-        or usage.cache_write_1h_tokens
-        or usage.reasoning_tokens
-    )
+    written = usage.cache_write_tokens or usage.cache_write_1h_tokens
+    return bool(usage.cache_read_tokens or written or usage.reasoning_tokens)

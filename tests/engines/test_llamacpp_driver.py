@@ -20,10 +20,11 @@ from allod.engines.llamacpp import make
 from allod.engines.llamacpp.driver import LlamaCpp
 from allod.vault.vault import Vault
 
-WEATHER = {
+LAMP = {
     "type": "function",
     "function": {
-        "name": "get_weather",
+        "name": "find_lamp",
+        "description": "find lamp",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
@@ -86,13 +87,14 @@ def test_tools_auto_and_required(shipped: Vault) -> None:
     async def body(driver: LlamaCpp) -> None:
         for choice in ("auto", "required"):
             found = await events(
-                driver, call("Weather in Oslo?", tokens=60, tools=[WEATHER], tool_choice=choice)
+                driver, call("Use find_lamp for Oslo.", tokens=60, tools=[LAMP], tool_choice=choice)
             )
             calls = message(found)["tool_calls"]
-            assert calls[0]["function"]["name"] == "get_weather"
+            assert calls[0]["function"]["name"] == "find_lamp"
             assert json.loads(calls[0]["function"]["arguments"]) == {"city": "Oslo"}
             streamed = await events(
-                driver, call("Weather in Oslo?", tokens=60, tools=[WEATHER], tool_choice=choice, stream=True)
+                driver,
+                call("Use find_lamp for Oslo.", tokens=60, tools=[LAMP], tool_choice=choice, stream=True),
             )
             pieces = [piece for event in streamed if isinstance(event, Chunk) for piece in event.tool_calls]
             assert json.loads("".join(piece.arguments for piece in pieces)) == {"city": "Oslo"}

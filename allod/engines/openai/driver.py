@@ -362,6 +362,8 @@ def _total_ms(deployment: Deployment, deadline_ms: int | None) -> int:
 
 def _bound(call: ChatCall) -> int:
     """Return how many bytes a lawful answer can have, generously: an endless one ends here."""
+    if "n" not in call.body and "logprobs" not in call.body:
+        return min(_MAX_ANSWER_BYTES, _ROOM_BYTES + call.max_output_tokens * _BYTES_PER_TOKEN)
     choices = call.body.get("n")
     times = choices if isinstance(choices, int) and 0 < choices <= 128 else 1  # noqa: PLR2004 - API limit
     each = _BYTES_PER_LOGPROB_TOKEN if call.body.get("logprobs") else _BYTES_PER_TOKEN

@@ -33,6 +33,8 @@ class ChatEcho(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
 
 
+_SIGNS: Final = (b'"type"', b'"tool', b'"function', b"\\u")
+"""One of these stands in every body with a content part or a word of tools; the last could spell them."""
 _PLAIN: Final = ChatEcho()
 _WITH_USAGE: Final = ChatEcho(include_usage=True)
 
@@ -61,7 +63,9 @@ class ChatSurface:
             demand_shallow(raw, body)
         stream = typed.stream is True
         _demand_sense(typed, stream)
-        _demand_order(body["messages"])
+        plain = not any(sign in raw for sign in _SIGNS)
+        if not plain or b'"assistant"' in raw:
+            _demand_order(body["messages"])
         metadata = body.pop("metadata", None)
         body.pop("store", None)
         options = typed.stream_options
@@ -74,6 +78,7 @@ class ChatSurface:
             max_output_tokens=typed.max_completion_tokens or typed.max_tokens,
             effort=effort_of(typed.reasoning_effort),
             echo=_WITH_USAGE if options is not None and options.include_usage else _PLAIN,
+            plain=plain,
         )
 
     def whole(

@@ -32,6 +32,7 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
         max_output_tokens: the caller's limit, or None.
         effort: the reasoning depth the caller asked for in its own words, or None when it said nothing.
         echo: what the surface needs again to write the answer; opaque to everyone else.
+        plain: whether all messages are known to be text in plain strings, without a word of tools.
 
     """
 
@@ -45,6 +46,7 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     effort: Effort | None = None
     echo: Any = None
+    plain: bool = False
 
 
 class StreamRenderer(Protocol):
