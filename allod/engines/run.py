@@ -35,6 +35,15 @@ Take = Callable[[Sequence[Answer]], "Awaitable[None] | None"]
 """Takes what came at once; returns something to wait for when the client is slower than the operator."""
 
 
+CLIENT_GONE: Final = "client-gone"
+STOPPED: Final = "gateway-stopped"
+
+
+def aborted_by(cut: asyncio.CancelledError) -> str:
+    """Say who ended a request: a client that left says nothing, a gateway that stops gives a reason."""
+    return STOPPED if cut.args else CLIENT_GONE
+
+
 class AttemptReport(msgspec.Struct, kw_only=True):
     """What became of one dispatch; filled while it runs, final when the attempt is over.
 
@@ -166,8 +175,8 @@ class Execution:
             report.fault, report.http_status = str(error), error.status
             report.sent = error.sent or self._begun
             raise
-        except asyncio.CancelledError:
-            report.status, report.fault = "aborted", "client-gone"
+        except asyncio.CancelledError as cut:
+            report.status, report.fault = "aborted", aborted_by(cut)
             raise
         except Exception as error:
             if isinstance(error, AllodError) or error is self._taken:

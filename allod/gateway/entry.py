@@ -12,7 +12,7 @@ from allod.domain.chat import ChatCall, EmbedCall
 from allod.domain.money import ZERO, plain
 from allod.domain.usage import LedgerRow, Usage
 from allod.engines.contract import EngineFault, deliver
-from allod.engines.run import Execution
+from allod.engines.run import CLIENT_GONE, Execution
 from allod.gateway.reply import Labelled
 from allod.metering.settle import AttemptFacts, Bounds, Delivered, settle
 from allod.metering.usage import openai_block
@@ -70,6 +70,7 @@ class Entry:
     def __init__(self, gateway: Gateway, ask: Ask, decision: Decision) -> None:
         self._gateway, self._ask, self.decision = gateway, ask, decision
         self.reports: list[AttemptReport] = []
+        self.aborted_by = CLIENT_GONE
 
     @property
     def _counts(self) -> bool:
@@ -268,7 +269,7 @@ class Entry:
             id=self._ask.admitted.receipt,
             at_ms=self.now_ms(),
             status=status,
-            reason=_reason(status, error),
+            reason=self.aborted_by if status == "aborted" else _reason(status, error),
             detail="" if error is None else f"{error.what}: {error.why}" if error.why else error.what,
             response=response,
             excluded=self.decision.leaf_excluded,
@@ -338,8 +339,6 @@ async def _count(engine: Engine, call: ChatCall, take: Take, estimate: int) -> N
 
 
 def _reason(status: AttemptStatus, error: AllodError | None) -> str:
-    if status == "aborted":
-        return "client-gone"
     return "" if error is None else getattr(error, "kind", "law" if status == "refused" else "integrity")
 
 

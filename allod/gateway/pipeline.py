@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from allod.domain.errors import AllodError, Integrity, Refused
+from allod.engines.run import aborted_by
 from allod.gateway.entry import Entry
 from allod.gateway.reply import Reply
 
@@ -50,8 +51,9 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
         status = "answered"
     except AllodError as fault:
         status, error = "refused" if isinstance(fault, Refused) else "failed", fault
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as cut:
         status, gone = "aborted", True
+        entry.aborted_by = aborted_by(cut)
     except Exception as fault:  # noqa: BLE001 (a defect of ours must still leave a receipt)
         error = Integrity("a defect of Allod ended this request", f"{type(fault).__name__}", "report it")
         gateway.defect(fault)

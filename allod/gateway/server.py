@@ -114,7 +114,7 @@ async def _settle(tasks: set[asyncio.Task[None]]) -> None:
     left = list(tasks)
     for task in left:
         if not task.cancelling():
-            task.cancel()
+            task.cancel("the gateway stops")
     if left:
         await asyncio.wait(left, timeout=SETTLE_S)
 
