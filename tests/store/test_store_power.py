@@ -36,11 +36,12 @@ def tell(home: Home, pipe: int) -> None:
 
     def told_settle(self: Derivation, first_seq: int) -> None:
         settle(self, first_seq)
-        copies = home.root / "copies"
-        shutil.rmtree(copies, ignore_errors=True)
-        copies.mkdir()
+        fresh = home.root / "copying"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir()
         for file in home.root.glob("allod.sqlite*"):
-            shutil.copy(file, copies / file.name)
+            shutil.copy(file, fresh / file.name)
+        fresh.rename(home.root / f"copy-{len(list(home.root.glob('copy-*'))):04d}")  # whole or not at all
         os.write(pipe, f"settled {self.files.edge.size}\n".encode())
 
     Segment.sync, Writer._sign, Derivation.settle = told_sync, told_sign, told_settle  # type: ignore[method-assign]
@@ -115,8 +116,8 @@ def _lose_files(home: Home, settled: int, chance: random.Random) -> None:
 
 
 def _lose_tables(home: Home) -> None:
-    copies = home.root / "copies"
-    if copies.exists():
+    copies = max(home.root.glob("copy-*"), default=None)
+    if copies is not None:
         for file in home.root.glob("allod.sqlite*"):
             file.unlink()
         for file in copies.iterdir():
