@@ -3,7 +3,7 @@
     python benchmarks/soak.py [--requests 200000]
 
 Half of the requests are streamed, a tenth of these are cut off by the client, every prompt is new, and among
-them are refusals, wrong keys and bodies that are no JSON. The upstream is the mock of this folder (simulated).
+them are refusals, wrong keys and bodies that are no JSON. The upstream is the mock here (simulated).
 """
 
 from __future__ import annotations

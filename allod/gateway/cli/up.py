@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from allod.gateway.compose import Setting
 
 SCRIPTED_PORT = 9400
-_QUIET_GENERATIONS = (50_000, 20, 50)
+_QUIET_GENERATIONS = (5_000, 20, 50)
 
 
 @click.command("up")
