@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec.structs import replace
 
 from allod.admission.labels import NO_LABELS
 from allod.domain.classes import BASE_CLASSES, expand
@@ -20,11 +22,13 @@ if TYPE_CHECKING:
 
 AUTO: Final = "auto"
 MAX_MODEL_CHARS: Final = 256
+ALIKE: Final = 1024
+"""So many kinds of requests without labels are remembered."""
 T = TypeVar("T", int, "Decimal")
 
 
 class Index:
-    """What admission looks up of one fleet, made once: what each model name means, the classes of each app.
+    """What admission looks up of one fleet: what each model name means, and requests like those it has seen.
 
     Args:
         fleet: the fleet.
@@ -42,10 +46,10 @@ class Index:
             **{name: (name, ()) for name in fleet.tasks},
             AUTO: (None, ()),
         }
-        self.classes = {app.id: expand(_own(fleet, app)) for app in fleet.apps.values()}
+        self.alike: dict[tuple[Any, ...], Admitted] = {}
 
     def knows(self, app: App) -> bool:
-        """Tell whether this very app is of the fleet, so that its classes here are its own."""
+        """Tell whether this very app is of the fleet, so that its requests are alike."""
         return self.fleet.apps.get(app.id) is app
 
 
@@ -74,28 +78,60 @@ def admit(
             ``not_supported`` for a tier, ``invalid`` for an unknown class, task or purpose.
 
     """
-    known = index.names.get(model) if isinstance(model, str) else None
-    task: Task | None = None
-    if labels is NO_LABELS and known is not None and known[0] is None and index.knows(app):
-        name, pinned, classes = str(model), known[1], index.classes[app.id]
-    else:
-        if labels.tier is not None:
-            raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
-        name, named_task, pinned = _resolve(index, model)
-        task = _task(index.fleet, labels.task, named_task)
-        _check_purpose(app, labels.purpose)
-        classes = _classes(index.fleet, app, task, labels)
+    if labels is not NO_LABELS or not isinstance(model, str) or not index.knows(app):
+        return _admit(
+            index, app, surface, model, labels, needs, sizes, stream, receipt, received_at_ms, asked_effort
+        )
+    asked = (app.id, surface, model, needs, asked_effort, stream)
+    alike = index.alike.get(asked)
+    if alike is not None:
+        return replace(alike, receipt=receipt, received_at_ms=received_at_ms, sizes=sizes)
+    first = _admit(
+        index, app, surface, model, labels, needs, sizes, stream, receipt, received_at_ms, asked_effort
+    )
+    if len(index.alike) >= ALIKE:
+        index.alike.clear()
+    first = index.alike[asked] = replace(first, kind=kind_of(first))
+    return first
+
+
+def kind_of(admitted: Admitted) -> tuple[Any, ...]:
+    """Return what of an admitted request a decision depends on, besides sizes, health and day."""
+    return (
+        admitted.app, admitted.surface, admitted.classes, admitted.purpose, admitted.task, admitted.pinned,
+        admitted.needs, admitted.min_quality, admitted.max_cost_usd, admitted.deadline_ms, admitted.effort,
+    )  # fmt: skip
+
+
+def _admit(
+    index: Index,
+    app: App,
+    surface: Surface,
+    model: object,
+    labels: Labels,
+    needs: tuple[str, ...],
+    sizes: Sizes,
+    stream: bool,
+    receipt: str,
+    received_at_ms: int,
+    asked_effort: Effort | None,
+) -> Admitted:
+    if labels.tier is not None:
+        raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
+    name, named_task, pinned = _resolve(index, model)
+    task = _task(index.fleet, labels.task, named_task)
+    _check_purpose(app, labels.purpose)
     return Admitted(
         receipt=receipt,
         received_at_ms=received_at_ms,
         app=app.id,
         surface=surface,
-        classes=classes,
+        classes=_classes(index.fleet, app, task, labels),
         purpose=labels.purpose,
         task=None if task is None else task.name,
         model=name,
         pinned=pinned,
-        needs=needs if len(needs) == 1 else tuple(sorted(set(needs))),
+        needs=tuple(sorted(set(needs))),
         sizes=sizes,
         min_quality=_stricter(max, task.min_quality if task else None, labels.min_quality),
         max_cost_usd=_stricter(min, task.max_cost_usd if task else None, labels.max_cost_usd),

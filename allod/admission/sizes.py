@@ -143,21 +143,25 @@ def _needs(body: Mapping[str, Any], parts: list[_Part], surface: Surface, *, too
 
 
 def _sizes(body: Mapping[str, Any], raw: bytes, parts: list[_Part], surface: Surface) -> Sizes:
-    pictures, picture_bytes = _pictures(parts) if parts else (0, 0)
-    other = 0 if raw.isascii() else len(raw) - len(raw.decode("ascii", "ignore"))
-    plain_bytes = max(0, len(raw) - other - picture_bytes)
-    tokens = TEMPLATE_TOKENS - (-plain_bytes // ASCII_BYTES_PER_TOKEN) - (-other // OTHER_BYTES_PER_TOKEN)
-    tokens += pictures * IMAGE_TOKENS
+    size = len(raw)
+    if raw.isascii() and not parts:
+        tokens = TEMPLATE_TOKENS - (-size // ASCII_BYTES_PER_TOKEN)
+    else:
+        pictures, picture_bytes = _pictures(parts)
+        other = size - len(raw.decode("ascii", "ignore"))
+        plain_bytes = max(0, size - other - picture_bytes)
+        tokens = TEMPLATE_TOKENS - (-plain_bytes // ASCII_BYTES_PER_TOKEN)
+        tokens += pictures * IMAGE_TOKENS - (-other // OTHER_BYTES_PER_TOKEN)
     if body.get("tools") or body.get("functions"):
         tokens += TOOL_TEMPLATE_TOKENS
     if surface in {"embeddings", "count_tokens"}:
-        return Sizes(body_bytes=len(raw), input_tokens=tokens, max_output_tokens=0)
+        return Sizes(body_bytes=size, input_tokens=tokens, max_output_tokens=0)
     limit = _integer(body, "max_tokens", MAX_OUTPUT_TOKENS) if "max_tokens" in body else None
     if "max_completion_tokens" in body:
         newer = _integer(body, "max_completion_tokens", MAX_OUTPUT_TOKENS)
         limit = newer if limit is None else limit if newer is None else min(limit, newer)
     return Sizes(
-        body_bytes=len(raw),
+        body_bytes=size,
         input_tokens=tokens,
         max_output_tokens=limit,
         choices=(_integer(body, "n", MAX_CHOICES) or 1) if "n" in body else 1,

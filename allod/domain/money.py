@@ -14,7 +14,9 @@ ZERO = Decimal(0)
 
 def plain(amount_usd: Decimal) -> str:
     """Write an amount in plain notation without exponent or trailing zeros: ``0.00125``, ``3``, ``0``."""
-    text = format(amount_usd, "f")
+    text = str(amount_usd)
+    if "E" in text:
+        text = format(amount_usd, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in {"-0", ""} else text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -56,6 +56,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
         sizes: bytes and tokens.
         min_quality, max_cost_usd, deadline_ms, effort, tier: limits after joining caller, task and app.
         stream: whether the caller asked for a stream.
+        kind: all of it that a decision depends on, besides sizes, health and day; one object for all requests
+            that differ in nothing else. None where nobody looked for requests like it.
 
     """
 
@@ -76,3 +78,4 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     effort: Effort | None
     tier: str | None
     stream: bool
+    kind: tuple[Any, ...] | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from allod.admission.admit import kind_of
 from allod.admission.sizes import bucket
 from allod.domain.decision import NearestChange, Plan
 from allod.domain.errors import Invalid, Refused, Unavailable
@@ -135,10 +136,8 @@ class Decider:
         else:
             memo = self._memo(tariffs, health)
         asked = (
-            admitted.app, admitted.surface, admitted.classes, admitted.purpose, admitted.task,
-            admitted.pinned, admitted.needs, bucket(sizes.input_tokens), sizes.max_output_tokens,
-            sizes.choices, admitted.min_quality, admitted.max_cost_usd, admitted.deadline_ms,
-            admitted.effort, link_up, at_ms // _DAY_MS,
+            admitted.kind or kind_of(admitted), bucket(sizes.input_tokens), sizes.max_output_tokens,
+            sizes.choices, link_up, at_ms // _DAY_MS,
         )  # fmt: skip
         known = memo.get(asked)
         if known is None:

@@ -7,7 +7,7 @@ A tree is addressed by *nodes*: ``(level, n)`` is the root of the perfect subtre
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from allod.domain.errors import Invalid
@@ -62,14 +62,21 @@ class Frontier:
 
     def append(self, leaf: bytes, out: list[bytes]) -> None:
         """Add a leaf hash; each hash this finishes is appended to ``out`` in storing order."""
-        out.append(leaf)
+        self.extend((leaf,), out)
+
+    def extend(self, leaves: Iterable[bytes], out: list[bytes]) -> None:
+        """Add leaf hashes one after the other, as ``append`` does."""
         size, peaks = self.size, self.peaks
-        while size & 1:
-            leaf = _sha256(b"\1" + peaks.pop() + leaf).digest()
+        for leaf in leaves:
             out.append(leaf)
-            size >>= 1
-        peaks.append(leaf)
-        self.size += 1
+            node, below = leaf, size
+            while below & 1:
+                node = _sha256(b"\1" + peaks.pop() + node).digest()
+                out.append(node)
+                below >>= 1
+            peaks.append(node)
+            size += 1
+        self.size = size
 
     def root(self) -> bytes:
         """Return the tree's root; the empty tree has SHA-256 of nothing."""

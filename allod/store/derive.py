@@ -9,7 +9,7 @@ import msgspec
 
 from allod.domain.errors import Integrity
 from allod.receipts.merkle import leaf_hash
-from allod.store.database import OPEN, Database, Request, Work, ledger_tuple
+from allod.store.database import OPEN, Database, Request, Work
 from allod.store.frames import AttemptFrame, Frame, IntentFrame, TerminalFrame
 from allod.store.logfiles import Addition, LogFiles
 
@@ -35,14 +35,6 @@ class Pending(msgspec.Struct, kw_only=True):
     attempts: dict[int, AttemptFrame] = msgspec.field(default_factory=dict)
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True):
-    """One frame on its way: its number, and the leaf hash where it was computed already."""
-
-    seq: int
-    frame: Frame
-    leaf_hash: bytes | None = None
-
-
 class Batch(msgspec.Struct, frozen=True):
     """What a run of frames adds; ``work`` is None where the tables learn nothing from it."""
 
@@ -63,11 +55,11 @@ class Derivation:
         self.pending: dict[str, Pending] = {}
         self.applied = next_seq
 
-    def compute(self, items: Iterable[Item]) -> Batch:
-        """Take frames and say what they add; the files and tables are not touched.
+    def compute(self, frames: Iterable[Frame]) -> Batch:
+        """Take the next frames and say what they add; the files and tables are not touched.
 
         Raises:
-            Integrity: a terminal frame without an intent, or a frame out of order.
+            Integrity: a terminal frame without an intent.
 
         """
         leaves: list[tuple[bytes, bytes]] = []
@@ -75,25 +67,24 @@ class Derivation:
         ledger: list[tuple[Any, ...]] = []
         records: list[tuple[str, bytes]] = []
         index, seq = self.files.edge.size, self.next_seq
-        for item in items:
-            if item.seq != seq:
-                raise Integrity("the journal is out of order", f"got frame {item.seq}, expected {seq}")
-            frame = item.frame
-            if isinstance(frame, AttemptFrame):
-                self._attempt(frame)
-            else:
-                leaves.append((frame.leaf, item.leaf_hash or leaf_hash(frame.leaf)))
-                if isinstance(frame, IntentFrame):
-                    self._intent(frame, seq, index)
-                    if frame.record is not None and seq >= self.applied:
-                        records.append((frame.decision, frame.record))
-                elif isinstance(frame, TerminalFrame):
-                    begun = self.pending.pop(frame.receipt, None)
-                    if seq >= self.applied:
-                        requests.append(self._ended(begun, frame, index))
-                        ledger.extend(map(ledger_tuple, frame.rows))
-                index += 1
+        for frame in frames:
             seq += 1
+            if isinstance(frame, AttemptFrame):
+                begun = self.pending.get(frame.receipt)
+                if begun is not None:
+                    begun.attempts[frame.attempt] = frame
+                continue
+            leaves.append((frame.leaf, leaf_hash(frame.leaf)))
+            if isinstance(frame, IntentFrame):
+                self.pending[frame.receipt] = _begun(frame, seq - 1, index)
+                if frame.record is not None and seq > self.applied:
+                    records.append((frame.decision, frame.record))
+            elif isinstance(frame, TerminalFrame):
+                begun = self.pending.pop(frame.receipt, None)
+                if seq > self.applied:
+                    requests.append(self._ended(begun, frame, index))
+                    ledger += frame.rows
+            index += 1
         self.next_seq = seq
         work = None
         if requests or ledger or records:
@@ -125,24 +116,6 @@ class Derivation:
         for row in self.database.open_requests(self.origin):
             self.pending[row.receipt] = _pending(row)
 
-    def _intent(self, frame: IntentFrame, seq: int, index: int) -> None:
-        self.pending[frame.receipt] = Pending(
-            receipt=frame.receipt,
-            seq=seq,
-            at_ms=frame.at_ms,
-            app=frame.app,
-            intent_index=index,
-            request_salt=frame.request_salt,
-            response_salt=frame.response_salt,
-            decision=frame.decision,
-            leaf=frame.leaf,
-        )
-
-    def _attempt(self, frame: AttemptFrame) -> None:
-        begun = self.pending.get(frame.receipt)
-        if begun is not None:
-            begun.attempts[frame.attempt] = frame
-
     def _ended(self, begun: Pending | None, frame: TerminalFrame, index: int) -> tuple[Any, ...]:
         if begun is None:
             raise Integrity(
@@ -169,4 +142,18 @@ def _pending(row: Request) -> Pending:
         decision=row.decision,
         leaf=None,
         attempts={a.attempt: a for a in attempts},
+    )
+
+
+def _begun(frame: IntentFrame, seq: int, index: int) -> Pending:
+    return Pending(
+        receipt=frame.receipt,
+        seq=seq,
+        at_ms=frame.at_ms,
+        app=frame.app,
+        intent_index=index,
+        request_salt=frame.request_salt,
+        response_salt=frame.response_salt,
+        decision=frame.decision,
+        leaf=frame.leaf,
     )

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from allod.domain.usage import AttemptStatus, LedgerRow
+from allod.domain.usage import AttemptStatus
 
 HEAD: Final = struct.Struct("<IIB")
+_PACK: Final = HEAD.pack
+_CRC32: Final = zlib.crc32
 INTENT: Final = 1
 ATTEMPT: Final = 2
 TERMINAL: Final = 3
@@ -52,13 +53,13 @@ class AttemptFrame(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TerminalFrame(msgspec.Struct, frozen=True, array_like=True):
-    """A terminal leaf with the ledger rows of all its attempts."""
+    """A terminal leaf with the ledger rows of all its attempts, as the tables take them."""
 
     receipt: str
     at_ms: int
     leaf: bytes
     status: AttemptStatus
-    rows: tuple[LedgerRow, ...]
+    rows: tuple[tuple[Any, ...], ...]
 
 
 class NoticeFrame(msgspec.Struct, frozen=True, array_like=True):
@@ -87,25 +88,29 @@ class Codec:
     def write(self, kind: int, frame: Frame) -> bytes:
         """Write a frame with its head."""
         payload = self._encode(frame)
-        return HEAD.pack(len(payload), zlib.crc32(payload, self._seed[kind]), kind) + payload
+        return _PACK(len(payload), _CRC32(payload, self._seed[kind]), kind) + payload
 
-    def read(self, data: bytes, at: int) -> Iterator[tuple[int, Frame]]:
-        """Yield each valid frame from an offset on, with the offset behind it.
+    def read(self, data: bytes, at: int) -> tuple[list[Frame], int]:
+        """Return the valid frames from an offset on, and the offset behind the last of them.
 
         It ends at the first place that holds no valid frame, whether nothing was written there or a write
         did not come whole to the disk; what lies there is for the caller to judge.
         """
-        while at + HEAD.size <= len(data):
-            length, checksum, kind = HEAD.unpack_from(data, at)
-            end = at + HEAD.size + length
-            if kind not in _TYPES or end > len(data):
-                return
-            payload = data[at + HEAD.size : end]
-            if zlib.crc32(payload, self._seed[kind]) != checksum:
-                return
+        frames: list[Frame] = []
+        head, unpack, crc32, last = HEAD.size, HEAD.unpack_from, zlib.crc32, len(data)
+        while at + head <= last:
+            length, checksum, kind = unpack(data, at)
+            start = at + head
+            end = start + length
+            decode = self._decode.get(kind)
+            if decode is None or end > last:
+                break
+            payload = data[start:end]
+            if crc32(payload, self._seed[kind]) != checksum:
+                break
             try:
-                frame: Frame = self._decode[kind](payload)
+                frames.append(decode(payload))
             except (msgspec.DecodeError, UnicodeDecodeError):
-                return
-            yield end, frame
+                break
             at = end
+        return frames, at

@@ -35,6 +35,8 @@ _MAGIC: Final = b"ALLODJ1\n"
 _HEAD: Final = struct.Struct("<8sIQQQ32sQ")
 _NO_ROOT: Final = bytes(32)
 SEGMENT_BYTES: Final = 32 << 20
+WINDOW_BYTES: Final = 256 << 10
+"""So much of a segment is read at once: what is made of it stays in the processor's cache."""
 TERMINAL_ROOM: Final = 4096 + 512
 """Bytes held back for the terminal frame of an intent, before any attempt: a leaf and the frame around it."""
 
@@ -92,6 +94,19 @@ class Segment:
         """Change the head on disk (not yet synced)."""
         self.head = msgspec.structs.replace(self.head, **changes)
         write_all(self.fd, self.head.block(), 0)
+
+    def read(self, at: int, end: int) -> tuple[list[Frame], int]:
+        """Read frames from an offset on, as many as are whole in a window; returns them and where they end.
+
+        Raises:
+            OSError: the disk does not give them.
+
+        """
+        for window in (WINDOW_BYTES, 2 * MAX_FRAME_BYTES):
+            frames, behind = self.codec.read(os.pread(self.fd, min(window, end - at), at), 0)
+            if frames:
+                return frames, at + behind
+        return [], at
 
     def sync(self) -> None:
         """Make what was written durable."""

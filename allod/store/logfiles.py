@@ -13,7 +13,9 @@ takes is appended again from the journal.
 from __future__ import annotations
 
 import os
+import struct
 from bisect import bisect_right
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -105,16 +107,11 @@ class LogFiles:
         """Compute what appending leaves, each with its leaf hash, would write; writes nothing."""
         edge = self.edge.copy()
         hashes: list[bytes] = []
-        entries: list[bytes] = []
-        offsets: list[bytes] = []
-        end = self.end
-        for leaf, hashed in leaves:
-            edge.append(hashed, hashes)
-            entries.append(len(leaf).to_bytes(2, "big"))
-            entries.append(leaf)
-            end += 2 + len(leaf)
-            offsets.append(end.to_bytes(OFFSET_BYTES, "big"))
-        return Addition(b"".join(entries), b"".join(offsets), b"".join(hashes), end, edge)
+        edge.extend([hashed for _, hashed in leaves], hashes)
+        ends = list(accumulate([2 + len(leaf) for leaf, _ in leaves], initial=self.end))
+        entries = b"".join([b"%c%c%b" % (len(leaf) >> 8, len(leaf) & 255, leaf) for leaf, _ in leaves])
+        offsets = struct.pack(f">{len(leaves)}Q", *ends[1:])
+        return Addition(entries, offsets, b"".join(hashes), ends[-1], edge)
 
     def write(self, addition: Addition) -> None:
         """Append (raises OSError; then nothing counts as appended and the same call may be made again)."""

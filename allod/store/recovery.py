@@ -20,7 +20,7 @@ from allod.receipts.checkpoint import Checkpoint, open_checkpoint
 from allod.receipts.merkle import EMPTY_ROOT, leaf_hash, root
 from allod.receipts.notes import VerifyKey
 from allod.store.database import Database
-from allod.store.derive import Derivation, Item
+from allod.store.derive import Derivation
 from allod.store.frames import MAX_FRAME_BYTES, AttemptFrame, Codec, Frame
 from allod.store.home import Home, unwritable
 from allod.store.journal import (
@@ -123,28 +123,27 @@ def frames(found: Found, scan: Scan) -> Iterator[Frame]:
             continue
         with path.open("rb") as file:
             end = HEAD_BYTES
-            for behind, frame in _whole_frames(file.fileno(), Codec(head.number)):
+            for window, behind in _whole_frames(file.fileno(), Codec(head.number)):
                 end = behind
-                scan.next_seq += 1
-                if not isinstance(frame, AttemptFrame):
-                    scan.leaves += 1
-                yield frame
+                for frame in window:
+                    scan.next_seq += 1
+                    if not isinstance(frame, AttemptFrame):
+                        scan.leaves += 1
+                    yield frame
             scan.ends[path.name] = end
             if not _zeros(file.fileno(), end):
                 scan.torn = f"{path}: got no whole frame at byte {end}"
 
 
-def _whole_frames(fd: int, codec: Codec) -> Iterator[tuple[int, Frame]]:
-    """Read a segment's frames through a window that holds at least one of the largest."""
+def _whole_frames(fd: int, codec: Codec) -> Iterator[tuple[list[Frame], int]]:
+    """Read a segment's frames through a window that holds at least one of the largest, and where they end."""
     at = HEAD_BYTES
     while True:
-        window, end = os.pread(fd, 2 * MAX_FRAME_BYTES, at), 0
-        for behind, frame in codec.read(window, 0):
-            end = behind
-            yield at + end, frame
-        if end == 0:
+        frames, end = codec.read(os.pread(fd, 2 * MAX_FRAME_BYTES, at), 0)
+        if not frames:
             return
         at += end
+        yield frames, at
 
 
 def _zeros(fd: int, at: int) -> bool:
@@ -228,9 +227,9 @@ def derive(found: Found, anchor: SegmentHead, derivation: Derivation) -> Scan:
     """
     derivation.files.cut()
     scan = Scan(next_seq=anchor.first_seq, leaves=anchor.tree_size)
-    chunk: list[Item] = []
+    chunk: list[Frame] = []
     for frame in frames(found, scan):
-        chunk.append(Item(scan.next_seq - 1, frame))
+        chunk.append(frame)
         if len(chunk) == CHUNK:
             _take(derivation, chunk)
             chunk = []
@@ -238,7 +237,7 @@ def derive(found: Found, anchor: SegmentHead, derivation: Derivation) -> Scan:
     return scan
 
 
-def _take(derivation: Derivation, chunk: list[Item]) -> None:
+def _take(derivation: Derivation, chunk: list[Frame]) -> None:
     batch = derivation.compute(chunk)
     if batch.addition is not None:
         derivation.files.write(batch.addition)

@@ -28,15 +28,14 @@ from allod.receipts.leaves import (
 )
 from allod.receipts.merkle import leaf_hash
 from allod.store import recovery
-from allod.store.database import Database
-from allod.store.derive import Derivation, Item, Pending
+from allod.store.database import Database, ledger_tuple
+from allod.store.derive import Derivation, Pending
 from allod.store.frames import (
     ATTEMPT,
     INTENT,
     NOTICE,
     TERMINAL,
     AttemptFrame,
-    Frame,
     IntentFrame,
     NoticeFrame,
     TerminalFrame,
@@ -232,7 +231,7 @@ class Store:
         with self._journal.lock:
             if receipt in self._open or self._ended(receipt) is not None:
                 raise Integrity(f"receipt {receipt} is in use", "got a second intent", "draw another id")
-            seq = self._append(INTENT, frame, hashed, more=TERMINAL_ROOM, keep=keep)
+            seq = self._journal.append(INTENT, frame, more=TERMINAL_ROOM, keep=keep)
             index = self._journal.leaves
             self._journal.leaves = index + 1
             self._open[receipt] = _Open(facts, hashed, index, app, TERMINAL_ROOM, {})
@@ -279,7 +278,7 @@ class Store:
         with self._journal.lock:
             if self._open.get(receipt) is not begun:
                 raise Integrity(f"attempt {attempt} of {receipt} cannot begin", "the request has ended")
-            seq = self._append(ATTEMPT, frame, None, more=room, keep=keep)
+            seq = self._journal.append(ATTEMPT, frame, more=room, keep=keep)
             begun.room += room
             begun.attempts[attempt] = frame
         if self._writer.asleep:
@@ -319,11 +318,11 @@ class Store:
             leaf = form.fill(begun.facts, begun.hash, facts)
         else:
             leaf = terminal_leaf(begun.facts, begun.hash, said)
-        frame = TerminalFrame(facts.id, facts.at_ms, leaf, facts.status, settled)
+        frame = TerminalFrame(facts.id, facts.at_ms, leaf, facts.status, tuple(map(ledger_tuple, settled)))
         with self._journal.lock:
             if facts.id not in self._open:
                 raise Integrity(f"receipt {facts.id} has ended", "got a second end, expected exactly one")
-            seq = self._append(TERMINAL, frame, None, less=begun.room, keep=keep)
+            seq = self._journal.append(TERMINAL, frame, less=begun.room, keep=keep)
             index = self._journal.leaves
             self._journal.leaves = index + 1
             del self._open[facts.id]
@@ -340,7 +339,7 @@ class Store:
         if self._closed or self._writer.trouble is not None:
             raise refused(self.healthy() or "")
         with self._journal.lock:
-            seq = self._append(NOTICE, NoticeFrame(notice_leaf(facts)), None)
+            seq = self._journal.append(NOTICE, NoticeFrame(notice_leaf(facts)))
             self._journal.leaves += 1
         if self._writer.asleep:
             self._writer.ring()
@@ -423,21 +422,6 @@ class Store:
         found = self.database.erase_salts(receipt)
         self._writer.turn()
         return found
-
-    def _append(
-        self,
-        kind: int,
-        frame: Frame,
-        hashed: bytes | None,
-        *,
-        more: int = 0,
-        less: int = 0,
-        keep: bool = False,
-    ) -> int:
-        """Append to the journal and hand on to the writer, in one order; under the journal's lock."""
-        seq = self._journal.append(kind, frame, more=more, less=less, keep=keep)
-        self._writer.queue.append(Item(seq, frame, hashed))
-        return seq
 
     def _ended(self, receipt: str) -> Ended | None:
         new, old = self._recent

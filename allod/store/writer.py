@@ -1,10 +1,11 @@
 """The writer: one thread that makes batches durable, signs, publishes and commits them.
 
-For each batch, in this order: sync the journal, append to the log's files, sign one checkpoint and publish
-it, commit to the tables. A checkpoint therefore never covers a frame that a power cut could take, and none is
-ever signed for another tree of the same size. Faults of files and tables put the store in *trouble*: new
-requests are refused, the same step is tried again until it succeeds. A failed sync of the journal is final
-(what is on the disk is no longer known): the store is *dead* until it is opened again.
+Its queue is the journal itself: it reads there what it works on, as recovery does. For each batch, in this
+order: sync the journal, append to the log's files, sign one checkpoint and publish it, commit to the tables.
+A checkpoint therefore never covers a frame that a power cut could take, and none is ever signed for another
+tree of the same size. Faults of files and tables put the store in *trouble*: new requests are refused, the
+same step is tried again until it succeeds. A failed sync of the journal is final (what is on the disk is no
+longer known): the store is *dead* until it is opened again.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from allod.domain.errors import Unavailable
 from allod.receipts import checkpoint as checkpoints
 from allod.receipts.notes import Signer
 from allod.store.database import reason_of
-from allod.store.derive import Batch, Derivation, Item
+from allod.store.derive import Batch, Derivation
 from allod.store.home import Home, write_file
 from allod.store.journal import ANCHORED, CLOSED, HEAD_BYTES, SEGMENT_BYTES, Journal, Segment, make_segment
 from allod.store.keys import KeyTable
@@ -29,7 +30,6 @@ from allod.store.keys import KeyTable
 RETRY_S: Final = 0.25
 POLL_S: Final = 0.4
 PUBLISH_S: Final = 0.2
-MAX_BATCH: Final = 4096
 GIVE_UP_S: Final = 5.0
 
 
@@ -60,7 +60,7 @@ class Writer:
     """The thread and what it shares.
 
     Attributes:
-        queue: frames, and segments moved to, in journal order; appended to under the journal's lock.
+        turns: segments the journal moved to and the writer has not; appended to under the journal's lock.
         durable_seq: frames below this number are synced.
         committed_seq: frames below this number are published and in the tables.
         trouble: why new requests are refused, or None.
@@ -82,8 +82,8 @@ class Writer:
     ) -> None:
         self.home, self.signer, self.journal = home, signer, journal
         self.derivation, self.keys, self.settings = derivation, keys, settings
-        self.queue: deque[Item | Segment] = deque()
-        journal.on_turn = self.queue.append
+        self.turns: deque[Segment] = deque()
+        journal.on_turn = self.turns.append
         self.durable_seq = self.committed_seq = derivation.next_seq
         self.dead: str | None = None
         self.trouble: str | None = None
@@ -91,7 +91,7 @@ class Writer:
         self._wake = wake
         self._bell = threading.Event()
         self._troubles: dict[str, str] = {}
-        self._segment = journal.current
+        self._segment, self._at = journal.current, journal.current.end
         self._old: list[Segment] = []
         self._turn: Turn | None = None
         self._turned_s = self._again_s = self._polled_s = self._written_s = 0.0
@@ -106,12 +106,17 @@ class Writer:
         self._turned_s = time.monotonic()
         self._thread.start()
 
+    @property
+    def behind(self) -> bool:
+        """Whether there is anything the writer has not taken."""
+        return self._segment.end > self._at or bool(self.turns)
+
     def ring(self) -> None:
         """Wake the writer."""
         self._bell.set()
 
     def stop(self, timeout_s: float) -> bool:
-        """Work off the queue, settle, and end; False if that took too long or failed."""
+        """Work off what was appended, settle, and end; False if that took too long or failed."""
         self._stopping = True
         self._bell.set()
         if self._thread.ident is not None:
@@ -120,7 +125,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            while self.dead is None and not (self._stopping and not self.queue):
+            while self.dead is None and not (self._stopping and not self.behind):
                 self._gather()
                 self._batch()
                 self._chores()
@@ -131,44 +136,51 @@ class Writer:
         self._wake()
 
     def _gather(self) -> None:
-        if not self.queue and not self._stopping:
+        if not self.behind and not self._stopping:
             self.asleep = True
-            if not self.queue:
+            if not self.behind:
                 self._bell.wait(PUBLISH_S if self._unwritten or self._turn else POLL_S)
             self.asleep = False
             self._bell.clear()
-        if self.queue and not self._stopping:
+        if self.behind and not self._stopping:
             time.sleep(self.settings.gather_s / 8 if self.hurry else self.settings.gather_s)
 
     def _batch(self) -> None:
-        items: list[Item] = []
-        queue = self.queue
-        while queue and len(items) < MAX_BATCH:
-            if isinstance(queue[0], Segment):
-                break
-            items.append(queue.popleft())  # type: ignore[arg-type]
-        if items:
-            self._take(items)
-        if self.dead is None and queue and isinstance(queue[0], Segment):
+        """Take what the current segment holds by now; move on where the journal has."""
+        try:
+            with self.journal.lock:
+                self.journal.hand_over()
+                turned = self.turns[0] if self.turns else None
+                end, seq = self._segment.end, turned.head.first_seq if turned else self.journal.next_seq
+            if end > self._at:
+                self._segment.sync()
+        except (OSError, Unavailable) as fault:
+            self._die(f"the journal cannot be synced: {reason_of(fault)}")
+            return
+        self.durable_seq = seq
+        if self.hurry:
+            self._wake()
+        while self._at < end and self.dead is None:
+            self._take(end)
+        if self.dead is None and turned is not None:
             self._old.append(self._segment)
-            self._segment = queue.popleft()  # type: ignore[assignment]
+            self._segment, self._at = self.turns.popleft(), HEAD_BYTES
             files = self.derivation.files
             self._turn = Turn(self._segment, files.edge.size, files.root())
             self._turned_s = time.monotonic()
 
-    def _take(self, items: list[Item]) -> None:
+    def _take(self, end: int) -> None:
+        """Read the next frames of the segment, as recovery would, and make of them what there is to make."""
         try:
-            with self.journal.lock:
-                self.journal.hand_over()
-            self._segment.sync()
-        except (OSError, Unavailable) as fault:
-            self._die(f"the journal cannot be synced: {reason_of(fault)}")
+            frames, at = self._segment.read(self._at, end)
+        except OSError as fault:
+            self._die(f"the journal cannot be read: {reason_of(fault)}")
             return
-        batch = self.derivation.compute(items)
-        self.durable_seq = batch.next_seq
-        if self.hurry:
-            self._wake()
-        self._apply(batch)
+        if not frames:
+            self._die(f"the journal is damaged: no whole frame at byte {self._at} of {self._segment.path}")
+            return
+        self._apply(self.derivation.compute(frames))
+        self._at = at
 
     def _apply(self, batch: Batch) -> None:
         files, addition, work = self.derivation.files, batch.addition, batch.work
@@ -217,7 +229,7 @@ class Writer:
             fine &= self._try("the journal's anchor", self._settle)
         if self.journal.spare is None:
             fine &= self._try("a spare journal segment", self._prepare)
-        if self._unwritten and (not self.queue or now - self._written_s > PUBLISH_S):
+        if self._unwritten and (not self.behind or now - self._written_s > PUBLISH_S):
             fine &= self._try("the checkpoint", self._write_checkpoint)
         if now - self._polled_s > POLL_S:
             self._polled_s = now

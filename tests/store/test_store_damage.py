@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from allod.receipts.merkle import Frontier, leaf_hash
 from allod.store.audit import verify_home
 from allod.store.home import Home, load_home, load_keys, make_home
 from allod.store.rebuild import rebuild_tables
+from allod.store.writer import Settings
 
 
 @pytest.fixture
@@ -357,3 +359,23 @@ def test_tables_lost_altogether_are_rebuilt_as_well(rested: Home) -> None:
     assert len(store.database.rows()) == 12
     assert {r.app for r in store.database.rows()} == {"p_a"}
     store.close()
+
+
+def test_a_frame_that_the_running_writer_cannot_read_back_is_fatal_and_nothing_of_it_is_signed(
+    tmp_path: Path,
+) -> None:
+    _, store = fresh(tmp_path / "home", Settings(gather_s=0.2))
+    load = Requests(store)
+    receipt = load.begin()
+    segment = store._journal.current
+    os.pwrite(segment.fd, b"\xff", segment.end - 1)
+    until = time.monotonic() + 10
+    while store.healthy() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "damaged" in (store.healthy() or "")
+    assert store.receipt_file(receipt) == "pending"
+    with pytest.raises(Unavailable):
+        load.begin()
+    assert store.reader.checkpoint().splitlines()[1] == b"0"
+    with pytest.raises(Unavailable):
+        store.close()

@@ -368,6 +368,11 @@ def whole(data: bytes, *, unframed: bool = False) -> tuple[Event, ...]:
     """
     decoded = _decoded(data, unframed=unframed)
     assert decoded.choices
+    if len(decoded.choices) == 1:
+        (only,) = decoded.choices
+        reason, message = only.finish_reason, only.message
+        if reason in _STANDARD and type(message.content) is str and not message.reasoning:
+            return _as_it_came(Whole(raw=data, finish=FINISHES[reason]), decoded)
     finishes: list[Finish] = []
     rewrite = False
     for choice in decoded.choices:
@@ -376,7 +381,10 @@ def whole(data: bytes, *, unframed: bool = False) -> tuple[Event, ...]:
         finishes.append(finish_of(choice.finish_reason))
         rewrite = rewrite or choice.finish_reason not in _STANDARD or _texts(choice.message)[2]
     body = _rewritten(data, decoded.choices, finishes) if rewrite else None
-    answer = Whole(body=body, raw=None if rewrite else data, finish=finishes[0])
+    return _as_it_came(Whole(body=body, raw=None if rewrite else data, finish=finishes[0]), decoded)
+
+
+def _as_it_came(answer: Whole, decoded: _Completion) -> tuple[Event, ...]:
     finished = Finished(model=decoded.model)
     report = usage_report(decoded.usage, None) if decoded.usage else None
     return (answer, report, finished) if report is not None else (answer, finished)

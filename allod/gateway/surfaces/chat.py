@@ -33,8 +33,6 @@ class ChatEcho(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
 
 
-_SIGNS: Final = (b'"type"', b'"tool', b'"function', b"\\u")
-"""One of these stands in every body with a content part or a word of tools; the last could spell them."""
 _PLAIN: Final = ChatEcho()
 _WITH_USAGE: Final = ChatEcho(include_usage=True)
 
@@ -63,7 +61,8 @@ class ChatSurface:
             demand_shallow(raw, body)
         stream = typed.stream is True
         _demand_sense(typed, stream)
-        plain = not any(sign in raw for sign in _SIGNS)
+        # One of these stands in every body with a content part or a word of tools; the last could spell them.
+        plain = not (b'"type"' in raw or b'"tool' in raw or b'"function' in raw or b"\\u" in raw)
         if not plain or b'"assistant"' in raw:
             _demand_order(body["messages"])
         metadata = body.pop("metadata", None)
