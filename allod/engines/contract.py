@@ -79,6 +79,12 @@ class EngineFault(Exception):
         self.detail, self.status = detail, status
         self.retry_after_ms, self.sent = retry_after_ms, sent
 
+    def anew(self) -> EngineFault:
+        """Return the same fault, to be raised: one that is kept must not gather the frames it passed through."""
+        return EngineFault(
+            self.kind, self.detail, status=self.status, retry_after_ms=self.retry_after_ms, sent=self.sent
+        )
+
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     """What runs behind a deployment, as far as we can know it.

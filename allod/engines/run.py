@@ -143,7 +143,7 @@ class Execution:
                 try:
                     await self._one(self._open(attempt), take)
                 except EngineFault as fault:
-                    self._last = fault
+                    self._last = fault.anew()
                     if self._begun:
                         raise self._broken(fault) from fault
                     if fault.kind not in RETRYABLE:

@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         """Wait until the head of the answer has come (raises its ``EngineFault``)."""
         while not response._head:  # noqa: SLF001 - the two classes are one mechanism
             if response._fault is not None:  # noqa: SLF001
-                raise response._fault  # noqa: SLF001
+                raise response._fault.anew()  # noqa: SLF001
             response._waiter = waiter = self.loop.create_future()  # noqa: SLF001
             try:
                 await waiter
@@ -144,6 +144,7 @@ class Connection(asyncio.Protocol):
     def close(self) -> None:
         """Abort the socket; idempotent."""
         self.lost = True
+        self._parser = None  # it points back here
         self.deadline = NEVER
         if self.transport is not None:
             self.transport.abort()
@@ -218,6 +219,7 @@ class Connection(asyncio.Protocol):
         """Judge what the end of the connection means for the answer on it."""
         response, self.response = self.response, None
         self.lost = True
+        self._parser = None
         if self.transport is not None:
             self.transport = None
             self._released(self, False)
@@ -314,15 +316,14 @@ class Connection(asyncio.Protocol):
         """Keep a piece of the body within its bound."""
         response = self.response
         assert response is not None
-        size = len(data)
-        response._got += size  # noqa: SLF001
-        if response._got > response._max_body:  # noqa: SLF001
+        got = response._got = response._got + len(data)  # noqa: SLF001
+        if got > response._max_body:  # noqa: SLF001
             if response._draining:  # noqa: SLF001
                 raise EngineFault("oversize", "more after the end mark than is worth waiting for")
             raise EngineFault("oversize", f"an answer over {response._max_body} bytes")  # noqa: SLF001
         self.last_byte = self.loop.time()
         if not response._draining:  # noqa: SLF001
-            response._held += size  # noqa: SLF001
+            response._held += len(data)  # noqa: SLF001
             response._parts.append(data)  # noqa: SLF001
 
     def on_message_complete(self) -> None:

@@ -71,7 +71,7 @@ class Response:
         """
         while not self._parts:
             if self._fault is not None:
-                raise self._fault
+                raise self._fault.anew()
             if self._complete:
                 return b""
             await self._wait()
@@ -113,7 +113,7 @@ class Response:
             elif self._enough:
                 return
             elif self._fault is not None:
-                raise self._fault
+                raise self._fault.anew()
             elif self._complete:
                 return
             else:
@@ -149,7 +149,7 @@ class Response:
         self._connection.read_on(self)
         while not self._complete:
             if self._fault is not None:
-                raise self._fault
+                raise self._fault.anew()
             await self._wait()
         return b"".join(self._parts)
 

@@ -66,6 +66,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
         ended = gateway.end(facts, rows, form, keep=not gone and client.outbox is gateway.outbox)  # append
     except Exception as fault:  # noqa: BLE001 (what cannot be told must still have its end, I3)
         ended, last = gateway.salvage(entry, reply, fault, gone=gone)
+    error = None  # its traceback holds this very frame
     if not gone:
         if gateway.strict:
             await gateway.durable(ended)

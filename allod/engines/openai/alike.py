@@ -13,6 +13,7 @@ from typing import Final
 
 _PLAIN: Final = re.compile(rb"[ !#-\[\]-~]*")
 _PROBE: Final = b"probe of a pattern"
+_NEVER: Final = b"\0"
 _TRIES: Final = 8
 _LONGEST_BYTES: Final = 64 << 10
 
@@ -20,23 +21,22 @@ _LONGEST_BYTES: Final = 64 << 10
 class Alike:
     """The pattern of one stream; ``choice`` is the index of the choice its text belongs to."""
 
-    __slots__ = ("_framing", "_head", "_tail", "_tries", "choice")
+    __slots__ = ("_head", "_start", "_stop", "_tail", "_tries", "choice")
 
     def __init__(self) -> None:
-        self._head = self._tail = b""
-        self._framing = 0
+        self._head, self._tail = _NEVER, _NEVER
+        self._start = self._stop = 0
         self._tries = _TRIES
         self.choice = 0
 
     def text_of(self, event: bytes) -> str | None:
         """Return the text of an event that fits the pattern, None for any other."""
-        framing = self._framing
-        size = len(event)
-        if not framing or not framing <= size <= _LONGEST_BYTES or not event.startswith(self._head):
+        if not event.startswith(self._head) or not event.endswith(self._tail):
             return None
-        if not event.endswith(self._tail):
+        stop = len(event) - self._stop
+        if not self._start <= stop <= _LONGEST_BYTES:
             return None
-        text = event[len(self._head) : size - len(self._tail)]
+        text = event[self._start : stop]
         return text.decode() if _PLAIN.fullmatch(text) else None
 
     def learn(self, event: bytes, text: str, choice: int, read: Callable[[bytes], str | None]) -> None:
@@ -59,4 +59,5 @@ class Alike:
         head, tail = event[: at + 1], event[at + len(quoted) - 1 :]
         if read(head + _PROBE + tail) != _PROBE.decode():
             return
-        self._head, self._tail, self._framing, self.choice = head, tail, len(head) + len(tail), choice
+        self._head, self._tail, self._start, self._stop = head, tail, len(head), len(tail)
+        self.choice = choice
