@@ -80,7 +80,7 @@ class EngineFault(Exception):
         self.retry_after_ms, self.sent = retry_after_ms, sent
 
     def anew(self) -> EngineFault:
-        """Return the same fault, to be raised: one that is kept must not gather the frames it passed through."""
+        """Return the same fault, to be raised: one that is kept must not gather the frames it passed."""
         return EngineFault(
             self.kind, self.detail, status=self.status, retry_after_ms=self.retry_after_ms, sent=self.sent
         )
