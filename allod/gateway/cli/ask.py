@@ -25,6 +25,9 @@ _EXIT = {400: USAGE, 401: FAILED, 403: REFUSED, 404: USAGE, 413: USAGE, 429: REF
 @click.command("ask")
 @click.argument("text")
 @request_options
+@click.option(
+    "--input-tokens", type=click.IntRange(1), expose_value=False, help="as in explain; here TEXT tells"
+)
 @click.option("--max-tokens", type=click.IntRange(1), help="limit of the answer")
 @click.option("--effort", type=click.Choice(["none", "low", "medium", "high", "xhigh", "max"]))
 @click.option("--system", help="a system message")
