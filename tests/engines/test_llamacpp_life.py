@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from asyncio.subprocess import Process
 from pathlib import Path
 
 import msgspec
@@ -18,8 +19,9 @@ from llamacpp_world import call, engine, events, gone, message, tiny_vault, with
 from allod.domain.chat import Event, Finished
 from allod.domain.fleet import Deployment, Weights
 from allod.engines.contract import EngineContext, EngineFault
-from allod.engines.llamacpp import make
+from allod.engines.llamacpp import make, process
 from allod.engines.llamacpp.driver import LlamaCpp, Tuning
+from allod.engines.llamacpp.spec import Report, Spec
 
 
 def test_closing_an_answer_frees_its_slot_within_100_ms(tmp_path: Path) -> None:
@@ -195,6 +197,45 @@ def test_closing_ends_everything_at_any_moment(tmp_path: Path) -> None:
     )
     assert "llamacpp.child" not in left.stdout
     assert not list(Path("/tmp").glob(f"allod-llm-{os.getpid()}-*"))
+
+
+def test_closing_in_the_very_moment_of_the_report_ends_the_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report and the cancellation in one turn of the loop: neither may swallow the other."""
+    honest = process._report
+
+    async def run() -> None:
+        driver = engine(tiny_vault(tmp_path))
+
+        async def at_once(child: Process, spec: Spec) -> Report | None:
+            report = await honest(child, spec)
+            pids.append(child.pid)
+            asyncio.get_running_loop().call_soon(closing.append, asyncio.ensure_future(driver.close()))
+            return report
+
+        pids: list[int] = []
+        closing: list[asyncio.Future[None]] = []
+        monkeypatch.setattr(process, "_report", at_once)
+        with pytest.raises(EngineFault):
+            await events(driver, call())
+        async with asyncio.timeout(10):
+            await closing[0]
+        assert gone(pids[0])
+
+    asyncio.run(run())
+
+
+def test_a_caller_cancelled_in_the_very_moment_the_model_is_up_is_cancelled(tmp_path: Path) -> None:
+    async def body(driver: LlamaCpp) -> None:
+        task = asyncio.create_task(events(driver, call(tokens=2000, stream=True, ignore_eos=True)))
+        while driver._turn is None:
+            await asyncio.sleep(0)
+        driver._turn.add_done_callback(lambda _: task.cancel())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with_tiny(tmp_path, body)
 
 
 def test_descriptors_do_not_leak(tmp_path: Path) -> None:

@@ -184,9 +184,8 @@ class LlamaCpp:
         if self._turn is None:
             self._turn = loop.create_future()
         try:
-            await asyncio.wait_for(
-                asyncio.shield(self._turn), None if deadline_ms is None else max(deadline_ms, 1) / 1000
-            )
+            async with asyncio.timeout(None if deadline_ms is None else max(deadline_ms, 1) / 1000):
+                await asyncio.shield(self._turn)
         except TimeoutError:
             raise EngineFault("timeout", "still loading", sent=False) from None
         return self._current()

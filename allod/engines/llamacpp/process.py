@@ -142,7 +142,8 @@ async def _end(process: Process, folder: Path, log: asyncio.Task[bytes]) -> None
     if process.returncode is None:
         _kill(process, signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), _END_S)
+            async with asyncio.timeout(_END_S):
+                await process.wait()
         except TimeoutError:
             _kill(process, signal.SIGKILL)
             await process.wait()
@@ -230,7 +231,8 @@ async def _converse(
     kept: Child | None = None
     try:
         try:
-            report = await asyncio.wait_for(_report(process, spec), settings.load_ms / 1000)
+            async with asyncio.timeout(settings.load_ms / 1000):
+                report = await _report(process, spec)
         except TimeoutError:
             raise LoadFault("load", f"not loaded within {settings.load_ms} ms", final=False) from None
         if report is None:

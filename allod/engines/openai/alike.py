@@ -7,11 +7,10 @@ same values, and only another text. So it need not be decoded to be known as sou
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
-_PLAIN: Final = re.compile(rb"[ !#-\[\]-~]*")
+_PLAIN: Final = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 _PROBE: Final = b"probe of a pattern"
 _NEVER: Final = b"\0"
 _TRIES: Final = 8
@@ -37,7 +36,7 @@ class Alike:
         if not self._start <= stop <= _LONGEST_BYTES:
             return None
         text = event[self._start : stop]
-        return text.decode() if _PLAIN.fullmatch(text) else None
+        return None if text.translate(None, _PLAIN) else text.decode()
 
     def learn(self, event: bytes, text: str, choice: int, read: Callable[[bytes], str | None]) -> None:
         """Take an event as the pattern if it can be one.
@@ -54,7 +53,7 @@ class Alike:
         self._tries -= 1
         quoted = b'"%b"' % text.encode()
         at = event.find(quoted)
-        if at < 0 or not _PLAIN.fullmatch(quoted, 1, len(quoted) - 1) or event.find(quoted, at + 1) >= 0:
+        if at < 0 or quoted[1:-1].translate(None, _PLAIN) or event.find(quoted, at + 1) >= 0:
             return
         head, tail = event[: at + 1], event[at + len(quoted) - 1 :]
         if read(head + _PROBE + tail) != _PROBE.decode():
