@@ -25,6 +25,27 @@ EMBEDDED: Final[frozenset[str]] = frozenset({"llamacpp"})
 """Engines we load ourselves: ``provenance.verified`` applies to them, and they cost nothing unless priced."""
 
 
+RISKS: Final[tuple[str, ...]] = ("minimal", "limited", "high", "prohibited")
+"""Risk levels of a use (Regulation (EU) 2024/1689), as the organisation judges them itself."""
+Named = dict[str, Fact[bool]]
+"""Evidence by name (``baa``, ``c5-type2``): each with its own grade and expiry; absent is not there."""
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """One holder of an operator: where it is controlled from, and the larger of its capital and votes.
+
+    ``percent`` is from 0 to 100.
+    """
+
+    name: str
+    jurisdiction: str
+    percent: Decimal
+
+
+SEAL_WEIGHTS: Final = (15, 10, 10, 15, 20, 15, 10, 5)
+"""Weights of SOV-1..SOV-8 in percent (EU Cloud Sovereignty Framework 1.2.1), unless a pack brings others."""
+
+
 class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
     """One demand the tenant waives by name: who signed it and why; shown wherever it decides."""
 
@@ -34,7 +55,16 @@ class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tenant(msgspec.Struct, frozen=True, kw_only=True):
-    """The organisation: its home, its bloc and what it keeps there."""
+    """The organisation: its home, its bloc and what it keeps there.
+
+    Attributes:
+        sector: what it does (``bank``, ``hospital``), for packs that ask.
+        min_seal: least level per objective SOV-1..SOV-8 that packs may demand; ``min_seal_score`` the least
+            weighted score, in [0, 4].
+        shadow: packs evaluated beside those in force, without deciding.
+        four_eyes: changes must be proposed by one signer and approved by another.
+
+    """
 
     id: str
     home: str
@@ -46,12 +76,20 @@ class Tenant(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective = "sovereign"
     banned_makers: tuple[str, ...] = ()
     relax: tuple[Relaxation, ...] = ()
+    sector: str | None = None
+    attestations: Named = {}
+    min_seal: tuple[int, ...] | None = None
+    min_seal_score: Decimal | None = None
+    shadow: tuple[str, ...] = ()
+    four_eyes: bool = False
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
     """A caller. ``classes`` None takes the tenant's default; empty ``purposes`` sets no purpose limit.
 
-    ``effort`` and ``tier`` cap what a caller may ask for.
+    ``effort`` and ``tier`` cap what a caller may ask for. ``function`` names the business function it serves,
+    ``critical`` says that this is critical or important (DORA Art 3(22)). With ``pseudonymise`` what leaves to
+    an operator that is not our own carries reversible pseudonyms.
     """
 
     id: str
@@ -59,12 +97,18 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     purposes: tuple[str, ...] = ()
     effort: Effort | None = None
     tier: str | None = None
+    attestations: Named = {}
+    risk: str | None = None
+    function: str | None = None
+    critical: bool = False
+    pseudonymise: bool = False
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """Who runs deployments: seat, controlling jurisdictions, and statutes that can compel it.
 
-    ``compelled_by`` with an empty value says "known not to be compellable"; None is unknown.
+    ``compelled_by`` with an empty value says "known not to be compellable"; None is unknown. ``registered``:
+    it stands in the register of information (DORA Art 28(3)).
     """
 
     id: str
@@ -72,6 +116,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     seat: Fact[str] | None = None
     controlled_from: Fact[tuple[str, ...]] | None = None
     compelled_by: Fact[tuple[str, ...]] | None = None
+    owners: Fact[tuple[Owner, ...]] | None = None
+    agreements: Named = {}
+    attestations: Named = {}
+    registered: bool = False
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +166,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     records_auditable: Fact[bool] | None = None
     inspectable: Fact[bool] | None = None
     seal: Fact[tuple[int, ...]] | None = None
+    retention_days: Fact[int] | None = None
+    trains_on_inputs: Fact[bool] | None = None
+    agreements: Named = {}
+    attestations: Named = {}
     base_url: str | None = None
     api_key_env: str | None = None
     takes: frozenset[str] = frozenset({"text"})
@@ -134,7 +186,11 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """A named kind of work: its floor, its objective, its classes, and optionally its only candidates."""
+    """A named kind of work: its floor, its objective, its classes, and optionally its only candidates.
+
+    ``fields`` are the paths of structured input it needs; None needs all of it. ``unstructured`` says what
+    happens to input without fields then.
+    """
 
     name: str
     min_quality: Decimal | None = None
@@ -144,10 +200,15 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
     deployments: tuple[str, ...] = ()
     effort: Effort | None = None
+    fields: tuple[str, ...] | None = None
+    unstructured: Literal["refuse", "keep"] = "refuse"
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a decision reads of the configuration, by id; ``weights`` are what the vault verified."""
+    """Everything a decision reads of the configuration, by id; ``weights`` are what the vault verified.
+
+    ``sovereignty_weights`` are the percentages of the eight objectives of a sovereignty vector, from a pack.
+    """
 
     tenant: Tenant
     apps: dict[str, App]
@@ -155,6 +216,7 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     deployments: dict[str, Deployment]
     tasks: dict[str, Task] = {}
     weights: dict[str, Weights] = {}
+    sovereignty_weights: tuple[int, ...] = SEAL_WEIGHTS
 
     def operator_of(self, deployment: Deployment) -> Operator:
         """Return the operator of a deployment (the configuration made sure that it exists)."""

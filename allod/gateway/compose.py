@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from importlib import resources
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,19 +17,18 @@ from allod.engines.registry import drivers, make_engine
 from allod.gateway import config as configuration
 from allod.gateway.addresses import Addresses
 from allod.gateway.decide import Decider
+from allod.gateway.packs import Packs, find
 from allod.metering.book import Book
-from allod.policy import Pack, Policy, load_pack
+from allod.policy.policy import Policy
 from allod.store.home import Home, load_keys, make_home
 from allod.vault.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from importlib.resources.abc import Traversable
 
     from allod.engines.contract import Engine
     from allod.gateway.config import Config
 
-PACKS: Final = "allod.packs"
 _CONFIG_LIMIT_BYTES: Final = 8 << 20
 
 
@@ -45,6 +43,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     fleet: Fleet
     vault: Vault
     trouble: dict[str, str]
+    packs: Packs
 
 
 def home_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -53,8 +52,8 @@ def home_root(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(named).expanduser() if named else Path.home() / ".allod"
 
 
-def read_config(path: Path) -> Config:
-    """Read and parse the configuration.
+def read_config(path: Path, packs: Packs | None = None) -> Config:
+    """Read and parse the configuration; the packs there are say which data classes there are.
 
     Raises:
         Unavailable: there is none. Invalid: see ``config.parse``.
@@ -73,7 +72,7 @@ def read_config(path: Path) -> Config:
     if len(raw) > _CONFIG_LIMIT_BYTES:
         raise Invalid(f"{path} is too large", f"at most {_CONFIG_LIMIT_BYTES} bytes are read")
     try:
-        return configuration.parse(raw.decode())
+        return configuration.parse(raw.decode(), (packs or find()).classes)
     except UnicodeDecodeError as error:
         raise Invalid(f"{path} is not UTF-8", str(error), "save it as UTF-8") from error
 
@@ -81,11 +80,22 @@ def read_config(path: Path) -> Config:
 def setting(config_path: Path | None = None) -> Setting:
     """Read configuration and vault; makes what is missing of the home (folders, keys)."""
     home = Home(home_root())
-    config = read_config(config_path or home.config)
+    packs = find()
+    config = read_config(config_path or home.config, packs)
     make_home(home.root)
     vault = Vault(home.vault)
     fleet, trouble = weigh(config.fleet, vault)
-    return Setting(home=home, config=config, fleet=fleet, vault=vault, trouble=trouble)
+    return Setting(
+        home=home, config=config, fleet=weighted(fleet, packs), vault=vault, trouble=trouble, packs=packs
+    )
+
+
+def weighted(fleet: Fleet, packs: Packs) -> Fleet:
+    """Give a fleet the weights of sovereignty that its first pack with such brings."""
+    for pack in packs.some(fleet.tenant.packs):
+        if pack.weighting is not None and pack.id in fleet.tenant.packs:
+            return msgspec.structs.replace(fleet, sovereignty_weights=pack.weighting.percent)
+    return fleet
 
 
 def weigh(fleet: Fleet, vault: Vault) -> tuple[Fleet, dict[str, str]]:
@@ -102,28 +112,6 @@ def weigh(fleet: Fleet, vault: Vault) -> tuple[Fleet, dict[str, str]]:
     return msgspec.structs.replace(fleet, weights=weights), trouble
 
 
-def packs() -> tuple[Pack, ...]:
-    """Load every pack there is: those shipped, and those of the entry points ``allod.packs``.
-
-    An entry point names a package whose files are the pack.
-    """
-    shipped = resources.files("allod.policy.packs")
-    folders = [entry for entry in shipped.iterdir() if entry.is_dir() and not entry.name.startswith("_")]
-    folders += [resources.files(entry.value) for entry in entry_points(group=PACKS)]
-    return tuple(load_pack(_files(folder)) for folder in folders)
-
-
-def _files(folder: Traversable, prefix: str = "") -> dict[str, bytes]:
-    out: dict[str, bytes] = {}
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            if not entry.name.startswith("__"):
-                out |= _files(entry, f"{prefix}{entry.name}/")
-        elif not entry.name.endswith((".py", ".pyc")):
-            out[prefix + entry.name] = entry.read_bytes()
-    return out
-
-
 def book_for(fleet: Fleet) -> Book | None:
     """Load the shipped price book if a deployment names it."""
     if not any(d.price is not None and d.price.book for d in fleet.deployments.values()):
@@ -131,9 +119,10 @@ def book_for(fleet: Fleet) -> Book | None:
     return Book.parse(resources.files("allod.metering").joinpath("prices.json").read_bytes())
 
 
-def decider(fleet: Fleet) -> Decider:
-    """Build law and planning over a fleet."""
-    return Decider(Policy(packs(), fleet), fleet, book_for(fleet))
+def decider(fleet: Fleet, packs: Packs | None = None) -> Decider:
+    """Build law and planning over a fleet; of the packs there are, those in force are loaded."""
+    found = (packs or find()).some(fleet.tenant.packs)
+    return Decider(Policy(found, fleet), fleet, book_for(fleet))
 
 
 def engines(

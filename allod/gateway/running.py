@@ -37,7 +37,7 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
 
     """
     fleet = setting.fleet
-    decider = compose.decider(fleet)
+    decider = compose.decider(fleet, setting.packs)
     pace = Settings(gather_s=setting.config.log.batch_ms / 1000)
     store = await asyncio.to_thread(Store.open, setting.home, settings=pace)
     try:

@@ -29,10 +29,11 @@ class CaseResult(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
 
 
-def run_cases(pack: Pack, base: Pack | None = None) -> tuple[CaseResult, ...]:
+def run_cases(pack: Pack, base: Pack | None = None, *others: Pack) -> tuple[CaseResult, ...]:
     """Decide every case of a pack by both keys, then check that each rule has an allow and a deny.
 
-    ``base`` is the base pack, needed to judge any other pack: its permit is the only one.
+    ``base`` is the base pack, needed to judge any other pack: its permit is the only one. ``others`` are
+    packs that this one requires.
 
     Raises:
         Invalid: the pack is not the base pack and none was given.
@@ -42,7 +43,7 @@ def run_cases(pack: Pack, base: Pack | None = None) -> tuple[CaseResult, ...]:
         raise Invalid(
             f"the cases of pack {pack.id!r} need the base pack", "it holds the only permit", "hand it in"
         )
-    packs = (pack,) if pack.id == BASE or base is None else (base, pack)
+    packs = (pack,) if pack.id == BASE or base is None else (base, *others, pack)
     results = [_run(case, packs) for case in pack.cases]
     results += [_coverage(rule.id, pack.cases) for rule in pack.rules]
     return tuple(results)
@@ -84,7 +85,12 @@ def _run(case: Case, packs: tuple[Pack, ...]) -> CaseResult:
         policy = Policy(packs, msgspec.structs.replace(fleet, tenant=tenant))
         (app,), (deployment,) = fleet.apps, fleet.deployments
         question = PolicyQuestion(
-            app=app, classes=case.classes, purpose=case.purpose, link_up=case.link_up, day=case.day
+            app=app,
+            classes=case.classes,
+            purpose=case.purpose,
+            link_up=case.link_up,
+            pseudonymised=case.pseudonymised,
+            day=case.day,
         )
         eligibility = policy.eligible(question)
         reference = policy.recheck(question, deployment)

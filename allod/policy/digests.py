@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
 import msgspec
 
+from allod.domain.facts import GRADES, Grade
 from allod.domain.fleet import Deployment, Fleet
-from allod.policy.facts import DEPLOYMENT_FACTS, facts_of
+from allod.policy.facts import DEPLOYMENT_FACTS, EVIDENCE, facts_of
+from allod.policy.lists import PlaceList, turns
 from allod.policy.pack import Pack
 
-_READ_OF_DEPLOYMENT = ("id", "engine", "model", "operator", "approved", *DEPLOYMENT_FACTS)
+_READ_OF_DEPLOYMENT = ("id", "engine", "model", "operator", "approved", *DEPLOYMENT_FACTS, *EVIDENCE)
 
 
 def max_age_days(packs: Iterable[Pack]) -> int | None:
@@ -28,9 +30,18 @@ def max_age_days(packs: Iterable[Pack]) -> int | None:
     return min(limits, default=None)
 
 
-def pack_expiries(packs: Iterable[Pack]) -> tuple[date, ...]:
-    """Return the days on which a pack stops holding, sorted."""
-    return tuple(sorted({p.manifest.valid_until for p in packs if p.manifest.valid_until is not None}))
+def min_grade(packs: Iterable[Pack]) -> Grade:
+    """Return the best grade any pack demands of facts about others."""
+    return max((pack.manifest.min_grade for pack in packs), key=GRADES.index, default="declared")
+
+
+def pack_turns(packs: Iterable[Pack], lists: Mapping[str, PlaceList]) -> tuple[date, ...]:
+    """Return the days on which a pack, a rule or a row of a list begins or stops to hold, sorted."""
+    days: set[date | None] = set(turns(lists))
+    for pack in packs:
+        days |= {pack.manifest.valid_from, pack.manifest.valid_until}
+        days |= {day for rule in pack.rules for day in (rule.since, rule.until)}
+    return tuple(sorted(day for day in days if day is not None))
 
 
 def fact_expiries(fleet: Fleet, age_limit_days: int | None) -> tuple[date, ...]:
@@ -66,6 +77,7 @@ def digest_of_fleet(fleet: Fleet, valid_until: date | None) -> str:
             "operators": fleet.operators,
             "deployments": [_read_of(deployment) for deployment in fleet.deployments.values()],
             "weights": fleet.weights,
+            "sovereignty_weights": fleet.sovereignty_weights,
             "valid_until": valid_until,
         }
     )

@@ -14,7 +14,7 @@ import msgspec
 from allod.domain import jurisdiction
 from allod.domain.decision import DecidingRule
 from allod.domain.facts import NOWHERE
-from allod.domain.fleet import Tenant
+from allod.domain.fleet import App, Owner, Tenant
 from allod.policy.facts import (
     DEPLOYMENT_FACTS,
     OPERATOR_FACTS,
@@ -39,6 +39,8 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     calendar: Calendar
     link_up: bool
     statutes: Mapping[str, str] = {}
+    app: App | None = None
+    purpose: str | None = None
 
     def read(self, name: str) -> Reading:
         """Read one fact of the deployment or its operator."""
@@ -90,16 +92,22 @@ def shown(reading: Reading) -> str:
     elif isinstance(value, bool):
         text = str(value).lower()
     elif isinstance(value, tuple | list):
-        text = ", ".join(str(item) for item in value) or "none"
+        text = ", ".join(_item(item) for item in value) or "none"
     else:
         text = str(value)
     return text
+
+
+def _item(item: object) -> str:
+    return f"{item.name} ({item.jurisdiction}) {item.percent} %" if isinstance(item, Owner) else str(item)
 
 
 def _lapsed(reading: Reading) -> str:
     assert reading.fact is not None
     if reading.state == "expired":
         return f"expired {reading.fact.expires}"
+    if reading.state == "weak":
+        return f"graded only {reading.fact.grade}"
     return f"evidence of {reading.fact.as_of} is too old" if reading.fact.as_of else "evidence without a date"
 
 
@@ -205,10 +213,59 @@ def _statute(name: str, statutes: Mapping[str, str]) -> str:
 def _generic(scene: Scene, rule: Rule) -> Told:
     names = {path.split(".")[-1] for path in _fact_paths(rule.reads)}
     readings = [scene.read(name) for name in (*DEPLOYMENT_FACTS, *OPERATOR_FACTS) if name in names]
-    got = "; ".join(f"{_name(reading)} {graded(reading)}" for reading in readings)
-    if not readings:
+    told = [f"{_name(reading)} {graded(reading)}" for reading in readings]
+    evidence = _evidence(scene, rule)
+    told += [text for text, _ in evidence]
+    told += _asker(scene, rule)
+    if not told:
         return "not met", rule.text, f"rule {rule.id}"
-    return got, rule.text, readings
+    sources = [*readings, *(reading for _, found in evidence for reading in found)]
+    return "; ".join(told), rule.text, sources or f"app {scene.app.id if scene.app else ''}"
+
+
+def _evidence(scene: Scene, rule: Rule) -> list[tuple[str, tuple[Reading, ...]]]:
+    """Tell which evidence there is, of each kind the rule reads."""
+    wanted = []
+    for kind in ("agreements", "attestations"):
+        if any(path.startswith(f"resource.{kind}") for path in rule.reads):
+            wanted += [f"operator.{kind}", f"deployment.{kind}"]
+        elif any(path.startswith(f"resource.operator.{kind}") for path in rule.reads):
+            wanted.append(f"operator.{kind}")
+    out = []
+    for path in wanted:
+        found = scene.calendar.evidence(scene.subject, path)
+        listed = ", ".join(f"{_name(reading)} {graded(reading)}" for reading in found)
+        out.append((f"{path.replace('.', ' ')}: {listed or 'none'}", found))
+    return out
+
+
+def _asker(scene: Scene, rule: Rule) -> list[str]:
+    """Tell what the rule reads of the request, the app and the tenant."""
+    told = []
+    reads = set(rule.reads)
+    if "context.purpose" in reads:
+        told.append(f"purpose {scene.purpose or 'not stated'}")
+    if "context.pseudonymised" in reads:
+        told.append(
+            "not pseudonymised" if scene.app is None or not scene.app.pseudonymise else "pseudonymised"
+        )
+    if scene.app is not None:
+        if "principal.risk" in reads:
+            told.append(f"risk {scene.app.risk or 'not stated'} of app {scene.app.id}")
+        if "principal.critical" in reads:
+            told.append(f"app {scene.app.id} {'is' if scene.app.critical else 'is not'} critical")
+        if any(path.startswith("principal.attestations") for path in reads):
+            there = sorted(
+                n for n, f in scene.app.attestations.items() if scene.calendar.holds(f, own=True) and f.value
+            )
+            told.append(f"attestations of app {scene.app.id}: {', '.join(there) or 'none'}")
+    if any(path.startswith("principal.tenant.attestations") for path in reads):
+        ours = scene.tenant.attestations
+        there = sorted(n for n, f in ours.items() if scene.calendar.holds(f, own=True) and f.value)
+        told.append(f"attestations of the tenant: {', '.join(there) or 'none'}")
+    if any(path.startswith("principal.tenant.min_seal") for path in reads):
+        told.append(f"least levels {list(scene.tenant.min_seal or ())}, score {scene.tenant.min_seal_score}")
+    return told
 
 
 def _fact_paths(reads: Iterable[str]) -> Iterable[str]:

@@ -2,7 +2,8 @@
 
 A rule set is monotone in the classes of a request when every test of them stands positively in the ``when``
 of a forbid; then more classes satisfy more forbids, and forbids only remove. The same holds for the link
-when ``context.link_up`` stands only negated there. The check is on the form and needs no solver.
+when ``context.link_up`` stands only negated there. Evidence by name and pseudonyms go the other way: they are
+demanded, never held against anyone, so what is missing denies. The check is on the form and needs no solver.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 from allod.policy.compiler import Expression
 
 _CLASS_TESTS = frozenset({"contains", "containsAll", "containsAny"})
+_DIRECTED = frozenset({"classes", "link_up", "pseudonymised"})
+_EVIDENCE = frozenset({"agreements", "attestations"})
+_GRADES = frozenset({"declared", "contract", "attested"})
 
 
 def lint_policy(rule_id: str, policy: Expression) -> tuple[str, ...]:
@@ -36,12 +40,18 @@ def _walk(rule_id: str, node: Any, polarity: int, *, classes_here: bool) -> list
         case {".": {"left": {"Var": "context"}, "attr": "link_up"}}:
             wrong = polarity >= 0
             finding = f"{rule_id}: context.link_up must stand negated in the when of a forbid"
+        case {".": {"left": {"Var": "context"}, "attr": "pseudonymised"}}:
+            wrong = polarity >= 0
+            finding = f"{rule_id}: context.pseudonymised may only be demanded, in the unless of a forbid"
+        case _ if _is_evidence_test(node):
+            wrong = polarity >= 0
+            finding = f"{rule_id}: evidence may only be demanded, in the unless of a forbid"
         case _ if _is_class_test(node):
             wrong = not (polarity > 0 and classes_here)
             finding = f"{rule_id}: a class test must stand positively in the when of a forbid"
         case _:
             return [
-                f"{rule_id}: context.{name} is used where its effect has no fixed direction"
+                f"{rule_id}: {name} is used where its effect has no fixed direction"
                 for name in sorted(_mentions(node))
             ]
     return [finding] if wrong else []
@@ -60,24 +70,41 @@ def _is_class_test(node: Any) -> bool:
     return name == "containsAny" and _is_classes(right) and not _mentions(left)
 
 
+def _is_evidence_test(node: Any) -> bool:
+    """Tell whether this is ``<path>.agreements.<grade>.contains...(x)``, or the same of attestations."""
+    if not isinstance(node, dict) or len(node) != 1:
+        return False
+    ((name, arg),) = node.items()
+    if name not in _CLASS_TESTS:
+        return False
+    match arg["left"]:
+        case {".": {"left": {".": {"left": bearer, "attr": kind}}, "attr": grade}}:
+            named = kind in _EVIDENCE and grade in _GRADES
+            return named and not _mentions(bearer) and not _mentions(arg["right"])
+    return False
+
+
 def _is_classes(node: Any) -> bool:
     return bool(node == {".": {"left": {"Var": "context"}, "attr": "classes"}})
 
 
 def _mentions(node: Any) -> set[str]:
-    """Return which of ``classes`` and ``link_up`` occur below; a bare ``context`` may hold both."""
+    """Return what with a fixed direction occurs below; a bare ``context`` may hold all of the context's."""
+    found: set[str] = set()
+    below: list[Any] = []
     match node:
         case [*items]:
-            return {name for item in items for name in _mentions(item)}
+            below = items
         case {".": {"left": {"Var": "context"}, "attr": attr}} | {
             "has": {"left": {"Var": "context"}, "attr": attr}
         }:
-            return {attr} & {"classes", "link_up"}
+            found = {f"context.{name}" for name in {attr} & _DIRECTED}
+        case {".": {"left": left, "attr": attr}} | {"has": {"left": left, "attr": attr}} if attr in _EVIDENCE:
+            found, below = {attr}, [left]
         case {"Var": "context"}:
-            return {"classes", "link_up"}
+            found = {f"context.{name}" for name in _DIRECTED}
         case {"Record": fields}:  # its field names are the author's own words
-            return _mentions(list(fields.values()))
+            below = list(fields.values())
         case {**parts} if "Value" not in parts:
-            return _mentions(list(parts.values()))
-        case _:
-            return set()
+            below = list(parts.values())
+    return found.union(*(_mentions(item) for item in below))

@@ -1,8 +1,8 @@
 """A pack: rules of law as data. A folder of files in, a checked ``Pack`` out; nothing is read from disk.
 
-Layout (DESIGN section 6): ``pack.toml``, ``schema.cedarschema``, ``policies.cedar`` whose rules carry
-``@id``, ``@law``, ``@text`` and ``@remedy``, ``facts/*.toml``, ``cases/*.toml``, ``theorems.toml``,
-``obligations.toml``.
+Layout (DESIGN section 6): ``pack.toml``, ``policies.cedar`` whose rules carry ``@id``, ``@law``, ``@text``
+and ``@remedy``, ``facts/*.toml``, ``cases/*.toml``, ``theorems.toml``, ``obligations.toml``. Only the base
+pack brings ``schema.cedarschema``: what a rule may read is one thing for all packs.
 """
 
 from __future__ import annotations
@@ -10,135 +10,49 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import cedarpy
 import msgspec
 
+from allod.domain.classes import BASE_CLASSES
 from allod.domain.errors import Integrity, Invalid
 from allod.policy.compiler import Expression, compile_rule
+from allod.policy.forms import (
+    Case,
+    Manifest,
+    Name,
+    Obligation,
+    Pack,
+    Rule,
+    Source,
+    Theorem,
+    Weighting,
+)
 from allod.policy.lint import lint_policy
+from allod.policy.lists import PlaceList
+
+__all__ = [
+    "BASE", "PERMIT", "Case", "Manifest", "Name", "Obligation", "Pack", "Rule", "Source", "Theorem",
+    "Weighting", "expressions", "load_pack", "run_lint", "unknown_name",
+]  # fmt: skip
 
 BASE: Final = "base"
 PERMIT: Final = "base.approved"
+OBJECTIVES: Final = 8
 MAX_FILES: Final = 256
 MAX_FILE_BYTES: Final = 1 << 20
-_REQUIRED: Final = ("pack.toml", "schema.cedarschema", "policies.cedar", "theorems.toml", "obligations.toml")
+_SCHEMA: Final = "schema.cedarschema"
+_REQUIRED: Final = ("pack.toml", "policies.cedar", "theorems.toml", "obligations.toml")
+_WHOLE_PERCENT: Final = 100
+_NOTES: Final = frozenset({"id", "law", "text", "remedy", "since", "until", "verified"})
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
+_CLASS: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _S = TypeVar("_S", bound=msgspec.Struct)
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A text relied on; ``digest`` is the sha256 of the archived copy, empty when it was only cited."""
-
-    citation: str
-    url: str = ""
-    digest: str = ""
-    retrieved: date | None = None
-
-
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``pack.toml``.
-
-    Attributes:
-        valid_until: the first UTC day on which the pack no longer holds; from then on it denies everything.
-        reviewer: who signed for its law; empty says that nobody has.
-        max_age_days: a fact older than this, or of unknown age, counts as missing.
-        classes: data classes the pack adds to those of the base.
-
-    """
-
-    id: str
-    version: str
-    status: Literal["in-force", "proposal", "repealed"]
-    title: str = ""
-    valid_from: date | None = None
-    valid_until: date | None = None
-    reviewer: str = ""
-    reviewed_on: date | None = None
-    max_age_days: Annotated[int, msgspec.Meta(ge=0)] | None = None
-    classes: tuple[str, ...] = ()
-    source: tuple[Source, ...] = ()
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One rule: its annotations, its policy in Cedar's JSON form, and the attributes it reads.
-
-    ``reads`` are paths from a variable (``resource.processing``, ``resource.operator.seat``), sorted.
-    """
-
-    id: str
-    effect: Literal["permit", "forbid"]
-    law: str
-    text: str
-    remedy: str
-    policy: Expression
-    reads: tuple[str, ...]
-
-
-class Obligation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an article asks and what becomes of it here; ``enforce`` names its rules."""
-
-    article: str
-    mode: Literal["enforce", "evidence", "none"]
-    rules: tuple[str, ...] = ()
-    note: str = ""
-
-
-Condition = Literal["process", "rest", "transit", "audit", "operator"]
-
-
-class Theorem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim: kept for such classes means these conditions; losing one of the rules must break it."""
-
-    id: str
-    text: str
-    classes: str
-    holds: tuple[Condition, ...]
-    fails_without: tuple[str, ...]
-
-
-class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A worked example: the file's ``given`` world with some keys set or unset, a question, the answer.
-
-    ``rules`` are exactly the deciding rules of a denial, in rule order; ``covers`` names the rule that an
-    allow shows to be satisfiable. Keys of ``set`` are paths such as ``deployment.processing``.
-    """
-
-    name: str
-    decision: Literal["allow", "deny"]
-    classes: tuple[str, ...]
-    rules: tuple[str, ...] = ()
-    covers: tuple[str, ...] = ()
-    set: dict[str, Any] = {}
-    unset: tuple[str, ...] = ()
-    day: date = date(2026, 11, 1)
-    link_up: bool = True
-    purpose: str | None = None
-    given: dict[str, Any] = {}
-
-
-class Pack(msgspec.Struct, frozen=True, kw_only=True):
-    """A pack that passed every check of ``load_pack``.
-
-    ``digest`` is ``sha256:`` over the canonical list of its files; ``reviewed`` is False until somebody's
-    name stands in the manifest; ``statutes`` maps a statute's name to its citation.
-    """
-
-    id: str
-    version: str
-    digest: str
-    reviewed: bool
-    manifest: Manifest
-    text: str
-    schema: str
-    rules: tuple[Rule, ...]
-    cases: tuple[Case, ...]
-    theorems: tuple[Theorem, ...]
-    obligations: tuple[Obligation, ...]
-    statutes: dict[str, str]
 
 
 class _Theorems(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,12 +76,16 @@ class _Statute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Facts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statute: tuple[_Statute, ...] = ()
+    list: tuple[PlaceList, ...] = ()
+    name: tuple[Name, ...] = ()
+    weights: tuple[Weighting, ...] = ()
 
 
-def load_pack(files: Mapping[str, bytes]) -> Pack:
+def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
     """Check a pack's files, given by path relative to its folder, and build the pack.
 
     Python files around them (a package that carries the folder) are no part of the pack and are left out.
+    ``schema`` is the base pack's, for every other pack.
 
     Raises:
         Integrity: a file is too large, too many are there, a path leaves the folder, or text is not UTF-8.
@@ -179,25 +97,15 @@ def load_pack(files: Mapping[str, bytes]) -> Pack:
     for name in _REQUIRED:
         if name not in texts:
             raise Invalid(f"the pack has no {name}", f"got {sorted(texts)}", "add the file", param=name)
-    manifest = _parse(texts, "pack.toml", Manifest)
-    rules = _rules(texts["policies.cedar"], texts["schema.cedarschema"])
+    manifest = _manifest(texts)
+    schema = _schema(manifest.id, texts, schema)
+    rules = _rules(texts["policies.cedar"], schema)
     _check_permits(manifest.id, rules)
     theorems = _parse(texts, "theorems.toml", _Theorems)
     obligations = _parse(texts, "obligations.toml", _Obligations).obligation
-    ids = {rule.id for rule in rules}
-    for where, named in (
-        *((f"theorem {theorem.id!r}", theorem.fails_without) for theorem in theorems.theorem),
-        *((f"obligation {duty.article!r}", duty.rules) for duty in obligations),
-    ):
-        for rule_id in named:
-            if rule_id not in ids:
-                raise unknown_name(f"{where} names rule", rule_id, ids)
-    statutes = {
-        row.name: row.citation
-        for name in sorted(texts)
-        if name.startswith("facts/")
-        for row in _parse(texts, name, _Facts).statute
-    }
+    _check_names(rules, theorems.theorem, obligations)
+    _check_theorems(theorems.theorem, schema)
+    facts = [_parse(texts, name, _Facts) for name in sorted(texts) if name.startswith("facts/")]
     return Pack(
         id=manifest.id,
         version=manifest.version,
@@ -205,18 +113,133 @@ def load_pack(files: Mapping[str, bytes]) -> Pack:
         reviewed=bool(manifest.reviewer.strip()),
         manifest=manifest,
         text=texts["policies.cedar"],
-        schema=texts["schema.cedarschema"],
+        schema=schema,
         rules=rules,
         cases=_cases(texts),
         theorems=theorems.theorem,
         obligations=obligations,
-        statutes=statutes,
+        statutes={row.name: row.citation for part in facts for row in part.statute},
+        lists=tuple(one for part in facts for one in part.list),
+        names=tuple(one for part in facts for one in part.name),
+        weighting=_weighting([one for part in facts for one in part.weights]),
     )
+
+
+def expressions(theorem: Theorem, schema: str) -> tuple[Expression, Expression]:
+    """Return ``given`` and ``holds`` of a theorem in Cedar's JSON form, checked under a schema.
+
+    Raises:
+        Invalid: one is no expression, or does not fit the schema.
+
+    """
+    parts = []
+    for name, text in (("given", theorem.given), ("holds", theorem.holds)):
+        wrapped = (
+            'permit (principal is Allod::App, action == Allod::Action::"dispatch", '
+            f"resource is Allod::Deployment) when {{ {text} }};"
+        )
+        try:
+            est = json.loads(cedarpy.policies_to_json_str(wrapped))
+            problems = cedarpy.validate_policies(wrapped, cedarpy.Schema.from_str(schema)).errors
+        except (ValueError, RecursionError) as error:
+            raise Invalid(
+                f"theorem {theorem.id!r}: {name} cannot be read", str(error), "correct it"
+            ) from error
+        if problems:
+            raise Invalid(
+                f"theorem {theorem.id!r}: {name} does not fit the schema", str(problems[0]), "correct it"
+            )
+        policies = list(est["staticPolicies"].values())
+        if len(policies) != 1 or len(policies[0]["conditions"]) != 1:
+            raise Invalid(f"theorem {theorem.id!r}: {name} is no single expression", text, "correct it")
+        compile_rule(theorem.id, policies[0])
+        parts.append(policies[0]["conditions"][0]["body"])
+    return parts[0], parts[1]
 
 
 def run_lint(pack: Pack) -> tuple[str, ...]:
     """Return what keeps a pack from being monotone in classes and link; empty for one that is."""
     return tuple(finding for rule in pack.rules for finding in lint_policy(rule.id, rule.policy))
+
+
+def _manifest(texts: Mapping[str, str]) -> Manifest:
+    manifest = _parse(texts, "pack.toml", Manifest)
+    if not _ID.fullmatch(manifest.id):
+        raise Invalid(
+            f"{manifest.id[:64]!r} is no pack id", "expected letters, digits and dashes", "rename it"
+        )
+    start, end = manifest.valid_from, manifest.valid_until
+    if start is not None and end is not None and end <= start:
+        raise Invalid(
+            f"pack {manifest.id!r} ends before it begins", f"from {start} until {end}", "correct it"
+        )
+    if manifest.status == "repealed" and end is None:
+        raise Invalid(f"pack {manifest.id!r} is repealed without a date", "", "say valid_until")
+    for name in manifest.classes:
+        if not _CLASS.fullmatch(name) or name in BASE_CLASSES:
+            raise Invalid(
+                f"pack {manifest.id!r} adds the class {name[:64]!r}",
+                "expected small letters, digits and dashes, and none of the base's own",
+                "rename it",
+            )
+    return manifest
+
+
+def _schema(pack_id: str, texts: Mapping[str, str], given: str | None) -> str:
+    if pack_id == BASE:
+        if _SCHEMA not in texts:
+            raise Invalid(
+                f"the pack has no {_SCHEMA}", "the base pack brings it", "add the file", param=_SCHEMA
+            )
+        return texts[_SCHEMA]
+    if _SCHEMA in texts:
+        raise Invalid(
+            f"pack {pack_id!r} brings a schema",
+            "what a rule may read is in the base pack's",
+            f"remove {_SCHEMA}",
+        )
+    if given is None:
+        raise Invalid(
+            f"pack {pack_id!r} cannot be read alone", "it needs the base pack's schema", "hand it in"
+        )
+    return given
+
+
+def _check_names(
+    rules: tuple[Rule, ...], theorems: tuple[Theorem, ...], obligations: tuple[Obligation, ...]
+) -> None:
+    ids = {rule.id for rule in rules}
+    for where, named in (
+        *((f"theorem {theorem.id!r}", theorem.fails_without) for theorem in theorems),
+        *((f"obligation {duty.article!r}", duty.rules) for duty in obligations),
+    ):
+        for rule_id in named:
+            if rule_id not in ids:
+                raise unknown_name(f"{where} names rule", rule_id, ids)
+    for duty in obligations:
+        if duty.mode == "enforce" and not duty.rules:
+            raise Invalid(f"obligation {duty.article!r} is enforced by no rule", "", "name its rules")
+        if duty.mode == "evidence" and not duty.export:
+            raise Invalid(f"obligation {duty.article!r} is shown by no report", "", "name the export")
+
+
+def _check_theorems(theorems: tuple[Theorem, ...], schema: str) -> None:
+    for theorem in theorems:
+        expressions(theorem, schema)
+
+
+def _weighting(found: list[Weighting]) -> Weighting | None:
+    """Return the one weighting a pack may bring."""
+    if len(found) > 1:
+        raise Invalid("the pack brings two weightings", f"got {[one.id for one in found]}", "keep one")
+    for one in found:
+        if not len(one.objectives) == len(one.percent) == OBJECTIVES or sum(one.percent) != _WHOLE_PERCENT:
+            raise Invalid(
+                f"the weighting {one.id!r} is not whole",
+                f"got {len(one.objectives)} objectives and {sum(one.percent)} percent",
+                f"weigh {OBJECTIVES} objectives with {_WHOLE_PERCENT} percent together",
+            )
+    return found[0] if found else None
 
 
 def unknown_name(what: str, got: str, known: Iterable[str]) -> Invalid:
@@ -241,7 +264,9 @@ def _texts(files: Mapping[str, bytes]) -> dict[str, str]:
         if len(content) > MAX_FILE_BYTES:
             raise Integrity(f"{path} is too large", f"got {len(content)} bytes, expected {MAX_FILE_BYTES}")
         folder, _, name = path.rpartition("/")
-        if path not in _REQUIRED and not (folder in {"facts", "cases"} and name.endswith(".toml")):
+        if path not in {*_REQUIRED, _SCHEMA} and not (
+            folder in {"facts", "cases"} and name.endswith(".toml")
+        ):
             raise Integrity(f"{path!r} has no place in a pack", "expected the layout of a pack", "remove it")
         try:
             texts[path] = content.decode("utf-8")
@@ -325,6 +350,10 @@ def _rule(policy: Expression) -> Rule:
             "; ".join(findings),
             "turn the test round",
         )
+    bodies = [step["body"] for step in policy["conditions"]]
+    since, until = _dated(notes, "since"), _dated(notes, "until")
+    if since is not None and until is not None and until <= since:
+        raise Invalid(f"rule {notes['id']!r} ends before it begins", f"{since} to {until}", "correct it")
     return Rule(
         id=notes["id"],
         effect=policy["effect"],
@@ -332,8 +361,36 @@ def _rule(policy: Expression) -> Rule:
         text=notes["text"],
         remedy=notes["remedy"],
         policy=policy,
-        reads=tuple(sorted({path for step in policy["conditions"] for path in _reads(step["body"])})),
+        reads=tuple(sorted({path for body in bodies for path in _reads(body)})),
+        lists=tuple(sorted({name for body in bodies for name in _lists(body)})),
+        since=since,
+        until=until,
+        unverified=_verdict(notes),
+        texts={name[5:]: text for name, text in notes.items() if name.startswith("text_")},
     )
+
+
+def _dated(notes: Mapping[str, str], name: str) -> date | None:
+    if name not in notes:
+        return None
+    try:
+        return date.fromisoformat(notes[name])
+    except ValueError as error:
+        raise Invalid(f"rule {notes['id']!r}: @{name} is no date", str(error), "write 2027-01-31") from error
+
+
+def _verdict(notes: Mapping[str, str]) -> bool:
+    """Read ``@verified``, and refuse an annotation nobody reads: a misspelt one would be ignored."""
+    unknown = [name for name in notes if name not in _NOTES and not name.startswith("text_")]
+    if unknown:
+        raise Invalid(
+            f"rule {notes['id']!r} carries @{unknown[0]}", "it is not known", "correct the annotation"
+        )
+    if notes.get("verified", "no") != "no":
+        raise Invalid(
+            f"rule {notes['id']!r}: @verified says only no", "a person signs in pack.toml", "leave it out"
+        )
+    return "verified" in notes
 
 
 def _check_permits(pack_id: str, rules: tuple[Rule, ...]) -> None:
@@ -358,6 +415,19 @@ def _reads(node: Any) -> set[str]:
     if isinstance(node, dict):
         return {found for item in node.values() for found in _reads(item)}
     return set()
+
+
+def _lists(node: Any) -> set[str]:
+    """Collect the ids of lists named below."""
+    match node:
+        case {"__entity": {"type": "Allod::List", "id": name}}:
+            return {name}
+        case [*items]:
+            return {found for item in items for found in _lists(item)}
+        case {**parts}:
+            return {found for item in parts.values() for found in _lists(item)}
+        case _:
+            return set()
 
 
 def _path(node: Any) -> str:

@@ -18,7 +18,7 @@ from allod.domain.classes import BASE_CLASSES, UNSCANNED
 from allod.domain.decision import Conditions, DecidingRule, Eligibility, Exclusion, NearestChange
 from allod.domain.errors import Invalid
 from allod.domain.fleet import Fleet
-from allod.policy import digests, facts
+from allod.policy import digests, facts, lists
 from allod.policy.closures import Env, Store, Uid, store_of, value_of
 from allod.policy.compiler import CompiledRule, Program, Verdict, compile_rule
 from allod.policy.explain import Scene, explain
@@ -51,6 +51,7 @@ class PolicyQuestion(msgspec.Struct, frozen=True, kw_only=True):
         day: the UTC day of the request's one clock reading.
         purpose: the declared purpose, or None.
         link_up: False while the link to the outside is down.
+        pseudonymised: what leaves to others carries reversible pseudonyms.
 
     """
 
@@ -59,23 +60,25 @@ class PolicyQuestion(msgspec.Struct, frozen=True, kw_only=True):
     day: date
     purpose: str | None = None
     link_up: bool = True
+    pseudonymised: bool = False
 
 
-_Asked = tuple[str, tuple[str, ...], str | None, bool]
+_Asked = tuple[str, tuple[str, ...], str | None, bool, bool]
 
 
 class _Epoch:
     """Days on which facts and digests do not change, with what was decided on them."""
 
     def __init__(self, policy: Policy, day: date) -> None:
-        self.calendar = facts.Calendar(day=day, max_age_days=policy.age_limit_days)
-        self.pack_digest, self.fleet_digest = policy.digests(day)
-        encoded = facts.encode(policy.fleet, self.calendar)
-        self.entities = policy.reference.entities(encoded)
-        self.store = store_of(encoded)
-        self.overdue = tuple(
-            pack for pack in policy.packs if pack.manifest.valid_until and pack.manifest.valid_until <= day
+        self.calendar = facts.Calendar(
+            day=day, max_age_days=policy.age_limit_days, min_grade=policy.min_grade
         )
+        self.pack_digest, self.fleet_digest = policy.digests(day)
+        encoded = facts.encode(policy.fleet, self.calendar) + lists.encode(policy.lists, day)
+        self.program, self.reference = policy.rules_on(day)
+        self.entities = self.reference.entities(encoded)
+        self.store = store_of(encoded)
+        self.overdue = tuple(pack for pack in policy.packs if not _valid_on(pack, day))
         self.conditions = {name: policy.conditions(name, self.store) for name in policy.subjects}
         self.eligible: dict[_Asked, Eligibility] = {}
         self.rechecked: dict[tuple[_Asked, str], bool] = {}
@@ -114,12 +117,14 @@ class Policy:
         self.subjects: Final = facts.subjects(fleet)
         self.statutes: Final = {name: text for pack in self.packs for name, text in pack.statutes.items()}
         self.age_limit_days: Final = digests.max_age_days(self.packs)
-        compiled = tuple(compile_rule(rule.id, rule.policy) for rule in rules)
-        self._program: Final = Program(compiled)
-        self._residency: Final = _residency(compiled)
-        schema = next(pack.schema for pack in self.packs if pack.id == BASE)
-        self.reference: Final = Reference("\n".join(pack.text for pack in self.packs), schema, self.relaxed)
-        self._pack_days: Final = digests.pack_expiries(self.packs)
+        self.min_grade: Final = digests.min_grade(self.packs)
+        self.lists: Final = _lists(self.packs, rules)
+        self._compiled: Final = tuple(compile_rule(rule.id, rule.policy) for rule in rules)
+        self._residency: Final = _residency(self._compiled)
+        self._schema: Final = next(pack.schema for pack in self.packs if pack.id == BASE)
+        self._reads: dict[frozenset[str], tuple[Program, Reference]] = {}
+        self.rules_on(date.max)
+        self._pack_days: Final = digests.pack_turns(self.packs, self.lists)
         self._fact_days: Final = digests.fact_expiries(fleet, self.age_limit_days)
         self._turns: Final = tuple(sorted({*self._pack_days, *self._fact_days}))
         self._epochs: dict[date, _Epoch] = {}
@@ -130,6 +135,18 @@ class Policy:
             digests.digest_of_packs(self.packs, digests.next_expiry(self._pack_days, day)),
             digests.digest_of_fleet(self.fleet, digests.next_expiry(self._fact_days, day)),
         )
+
+    def rules_on(self, day: date) -> tuple[Program, Reference]:
+        """Return both keys with the rules whose law applies on a day."""
+        out = frozenset(rule.id for rule in self.rules.values() if not rule.applies_on(day))
+        known = self._reads.get(out)
+        if known is None:
+            text = "\n".join(pack.text for pack in self.packs)
+            known = self._reads[out] = (
+                Program(tuple(rule for rule in self._compiled if rule.id not in out)),
+                Reference(text, self._schema, self.relaxed | out),
+            )
+        return known
 
     def valid_until_ms(self, day: date) -> int | None:
         """Return when the digests of this day rotate, UTC milliseconds since 1970; None for never."""
@@ -168,7 +185,7 @@ class Policy:
             if deployment not in self.subjects or epoch.overdue:
                 return False
             request = request_of(q.app, deployment, self._context(q))
-            (verdict,) = self.reference.decide([request], epoch.entities)
+            (verdict,) = epoch.reference.decide([request], epoch.entities)
             return _remember(epoch.rechecked, asked, verdict.allowed)
         except Exception:  # noqa: BLE001 - whatever went wrong, nothing may be sent
             return False
@@ -200,7 +217,8 @@ class Policy:
 
     def verdict(self, q: PolicyQuestion, deployment: str, store: Store) -> Verdict:
         """Run the compiled rules for one deployment among these entities; relaxed rules run too."""
-        return self._program.judge(_env(q.app, deployment, self._values(q), store))
+        program, _ = self.rules_on(q.day)
+        return program.judge(_env(q.app, deployment, self._values(q), store))
 
     def scene(self, q: PolicyQuestion, deployment: str, calendar: facts.Calendar) -> Scene:
         """Return what an explanation of this deployment speaks of."""
@@ -210,6 +228,8 @@ class Policy:
             calendar=calendar,
             link_up=q.link_up,
             statutes=self.statutes,
+            app=self.fleet.apps.get(q.app),
+            purpose=q.purpose,
         )
 
     def conditions(self, deployment: str, store: Store) -> Conditions:
@@ -224,10 +244,13 @@ class Policy:
 
     def _asked(self, q: PolicyQuestion) -> _Asked:
         """Return what decisions are remembered by; the purpose, which callers choose, only if it is read."""
-        return q.app, q.classes, q.purpose if self._reads_purpose else None, q.link_up
+        purpose = q.purpose if self._reads_purpose else None
+        return q.app, q.classes, purpose, q.link_up, q.pseudonymised
 
     def _context(self, q: PolicyQuestion) -> dict[str, Any]:
-        return facts.encode_context(q.classes, q.purpose, self.fleet.tenant, link_up=q.link_up)
+        return facts.encode_context(
+            q.classes, q.purpose, self.fleet.tenant, link_up=q.link_up, pseudonymised=q.pseudonymised
+        )
 
     def _values(self, q: PolicyQuestion) -> Any:
         return value_of(self._context(q))
@@ -260,7 +283,7 @@ class Policy:
         relaxed: list[tuple[str, str]] = []
         context = self._values(q)
         for name in self.subjects:
-            verdict = self._program.judge(_env(q.app, name, context, epoch.store))
+            verdict = epoch.program.judge(_env(q.app, name, context, epoch.store))
             against = self.against(verdict)
             if against or epoch.overdue:
                 scene = self.scene(q, name, epoch.calendar)
@@ -268,7 +291,7 @@ class Policy:
                     explain(self.rules[rule_id], scene, errored=rule_id in verdict.errors)
                     for rule_id in against
                 ]
-                rules += [_overdue(pack) for pack in epoch.overdue]
+                rules += [_invalid(pack, q.day) for pack in epoch.overdue]
                 excluded.append(Exclusion(deployment=name, rules=tuple(rules)))
                 continue
             kept.append(name)
@@ -296,15 +319,32 @@ def _remember(memo: dict[Any, _V], asked: object, answer: _V, most: int = MEMO_E
     return answer
 
 
-def _overdue(pack: Pack) -> DecidingRule:
+def _valid_on(pack: Pack, day: date) -> bool:
+    start, end = pack.manifest.valid_from, pack.manifest.valid_until
+    return (start is None or start <= day) and (end is None or day < end)
+
+
+def _invalid(pack: Pack, day: date) -> DecidingRule:
+    start, end = pack.manifest.valid_from, pack.manifest.valid_until
+    early = start is not None and day < start
     return DecidingRule(
         id=VALIDITY,
         law="",
-        got=f"pack {pack.id!r} held until {pack.manifest.valid_until}",
+        got=f"pack {pack.id!r} holds from {start}" if early else f"pack {pack.id!r} held until {end}",
         required="a pack that holds on the day of the question",
         source=f"pack {pack.id} {pack.version}",
-        remedy="install the pack's next version, or take it out of tenant.packs",
+        remedy="install the version of the pack that holds on this day, or take it out of tenant.packs",
     )
+
+
+def _lists(packs: tuple[Pack, ...], rules: tuple[Rule, ...]) -> dict[str, lists.PlaceList]:
+    """Join the lists of all packs; a rule that reads one nobody brings refuses the start."""
+    found = lists.join(one for pack in packs for one in pack.lists)
+    for rule in rules:
+        for name in rule.lists:
+            if name not in found:
+                raise unknown_name(f"rule {rule.id!r} reads list", name, found)
+    return found
 
 
 def _in_force(packs: tuple[Pack, ...], fleet: Fleet) -> tuple[Pack, ...]:
@@ -323,7 +363,17 @@ def _in_force(packs: tuple[Pack, ...], fleet: Fleet) -> tuple[Pack, ...]:
             f"add {BASE!r}",
             param="tenant.packs",
         )
-    return tuple(available[name] for name in dict.fromkeys(fleet.tenant.packs))
+    chosen = tuple(available[name] for name in dict.fromkeys(fleet.tenant.packs))
+    for pack in chosen:
+        for name in pack.manifest.requires:
+            if name not in fleet.tenant.packs:
+                raise Invalid(
+                    f"pack {pack.id!r} needs pack {name!r}",
+                    f"got {list(fleet.tenant.packs)}",
+                    f"add {name!r}",
+                    param="tenant.packs",
+                )
+    return chosen
 
 
 def _unique(rules: tuple[Rule, ...]) -> dict[str, Rule]:

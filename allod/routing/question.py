@@ -15,7 +15,7 @@ import msgspec
 
 from allod.admission.sizes import bucket
 from allod.domain.decision import DecidingRule, Eligibility
-from allod.domain.fleet import Deployment, Effort, Fleet, Objective
+from allod.domain.fleet import SEAL_WEIGHTS, Deployment, Effort, Fleet, Objective
 from allod.domain.usage import Usage
 from allod.metering.rates import Tariff, Tariffs, cost
 from allod.metering.settle import Bounds
@@ -27,8 +27,6 @@ DEFAULT_OUTPUT_TOKENS: Final = 4096
 """The output limit in force where neither the caller nor the deployment sets one."""
 EXPECTED_OUTPUT_TOKENS: Final = 512
 """Assumed length of an answer, until answers are measured: an assumption for ordering, not a promise."""
-SEAL_WEIGHTS: Final = (15, 10, 10, 15, 20, 15, 10, 5)
-"""Weights of SOV-1..SOV-8 in percent (EU Cloud Sovereignty Framework 1.2.1)."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,14 +178,14 @@ def bounds_of(question: Question, deployment: Deployment) -> Bounds:
     return Bounds(input_tokens=question.input_tokens, max_output_tokens=limit * question.choices)
 
 
-def sovereignty_of(seal: tuple[int, ...]) -> Decimal:
-    """Weigh a SEAL vector SOV-1..SOV-8 (levels 0 to 4) into one score in [0, 4].
+def sovereignty_of(seal: tuple[int, ...], percent: tuple[int, ...] = SEAL_WEIGHTS) -> Decimal:
+    """Weigh a vector of eight levels from 0 to 4 (SOV-1..SOV-8, unless a pack says otherwise) into a score.
 
     Raises:
         ValueError: another number of levels.
 
     """
-    return Decimal(sum(w * level for w, level in zip(SEAL_WEIGHTS, seal, strict=True))).scaleb(-2)
+    return Decimal(sum(w * level for w, level in zip(percent, seal, strict=True))).scaleb(-2)
 
 
 def facts_of(question: Question) -> DecisionFacts:
@@ -213,7 +211,7 @@ def facts_of(question: Question) -> DecisionFacts:
         objective=(task.objective if task is not None else None) or fleet.tenant.objective,
         ordered=bool(named),
         candidates=tuple(
-            _candidate(question, fleet.deployments[name], unlawful, listed=not named or name in named)
+            candidate(question, fleet.deployments[name], unlawful, listed=not named or name in named)
             for name in dict.fromkeys(scope)
             if name in fleet.deployments
         ),
@@ -230,9 +228,10 @@ _UNDECIDED: Final = DecidingRule(
 )
 
 
-def _candidate(
+def candidate(
     question: Question, deployment: Deployment, unlawful: dict[str, tuple[DecidingRule, ...]], *, listed: bool
 ) -> DeploymentFacts:
+    """Reduce one deployment to what a decision reads of it; ``unlawful`` holds the rules against each."""
     name = deployment.id
     if name not in question.eligibility.kept or name in unlawful:
         return DeploymentFacts(deployment=name, law=unlawful.get(name) or (_UNDECIDED,), listed=listed)
@@ -250,7 +249,9 @@ def _candidate(
         cost_usd=expected,
         reserve_usd=most,
         price=None if tariff is None else tariff.digest,
-        sovereignty=sovereignty_of(seal.value) if seal is not None and seal.holds_on(question.day) else None,
+        sovereignty=sovereignty_of(seal.value, question.fleet.sovereignty_weights)
+        if seal is not None and seal.holds_on(question.day)
+        else None,
         latency_ms=health.latency_ms.get(name),
         resting=name in health.resting,
         unready=health.unready.get(name),

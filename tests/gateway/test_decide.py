@@ -13,9 +13,9 @@ from world import config, deployment
 from allod.domain.classes import expand
 from allod.domain.errors import Invalid, Refused, Unavailable
 from allod.domain.request import Admitted, Sizes
-from allod.gateway import compose
 from allod.gateway.config import parse
 from allod.gateway.decide import Decider
+from allod.gateway.packs import find
 from allod.policy.policy import Policy
 from allod.receipts.commitment import digest
 from allod.routing.question import Health
@@ -43,7 +43,7 @@ FLEET = parse(
         'id = "brief"\nseal = { value = [4,4,4,4,4,4,4,4], expires = 2026-09-25 }',
     )
 ).fleet
-POLICY = Policy(compose.packs(), FLEET)
+POLICY = Policy(find().some(["base"]), FLEET)
 
 
 def admitted(**more: Any) -> Admitted:
@@ -187,7 +187,7 @@ def test_lawful_but_down_is_unavailable_and_says_why() -> None:
 
 def test_an_empty_fleet_is_said_to_be_empty() -> None:
     fleet = parse(config([])).fleet
-    one = Decider(Policy(compose.packs(), fleet), fleet, None)
+    one = Decider(Policy(find().some(["base"]), fleet), fleet, None)
     with pytest.raises(Invalid):
         one.require(one.decide(admitted(), Health()))
 

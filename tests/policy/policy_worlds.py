@@ -6,6 +6,7 @@ import importlib.resources
 import random
 from collections.abc import Iterator
 from datetime import date, timedelta
+from decimal import Decimal
 from importlib.resources.abc import Traversable
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 
 from allod.domain.classes import BASE_CLASSES, expand
 from allod.domain.facts import GRADES, NOWHERE, Fact
-from allod.domain.fleet import App, Deployment, Fleet, Operator, Relaxation, Tenant, Weights
+from allod.domain.fleet import App, Deployment, Fleet, Operator, Owner, Relaxation, Tenant, Weights
 from allod.policy import Pack, PolicyQuestion, load_pack
 
 DAY = date(2026, 11, 25)
@@ -46,7 +47,6 @@ def base_files() -> dict[str, bytes]:
 def pack_files(pack_id: str, policies: str, manifest: str = "", cases: str = "") -> dict[str, bytes]:
     files = {
         "pack.toml": f'id = "{pack_id}"\nversion = "1.0.0"\nstatus = "in-force"\n{manifest}\n'.encode(),
-        "schema.cedarschema": base_files()["schema.cedarschema"],
         "policies.cedar": policies.encode(),
         "theorems.toml": b"monotone = true\n",
         "obligations.toml": b"",
@@ -54,6 +54,11 @@ def pack_files(pack_id: str, policies: str, manifest: str = "", cases: str = "")
     if cases:
         files["cases/all.toml"] = cases.encode()
     return files
+
+
+def load(files: dict[str, bytes]) -> Pack:
+    """A pack read under the shipped schema."""
+    return load_pack(files, base_files()["schema.cedarschema"].decode())
 
 
 def forbid(rule_id: str, body: str) -> str:
@@ -75,7 +80,7 @@ def pack_without(rule_id: str) -> Pack:
 
 
 def seal_pack() -> Pack:
-    return load_pack(pack_files("eu-csf", forbid("csf.5-supply", SEAL_RULE)))
+    return load(pack_files("eu-csf", forbid("csf.5-supply", SEAL_RULE)))
 
 
 def holds(value: Any, **rest: Any) -> Fact[Any]:
@@ -175,6 +180,20 @@ def _places(rng: random.Random) -> tuple[str, ...]:
     return tuple(sorted({_place(rng) for _ in range(rng.choice((0, 1, 1, 1, 2, 3)))}))
 
 
+def _evidence(rng: random.Random, names: tuple[str, ...]) -> dict[str, Fact[bool]]:
+    found = {name: _fact(rng, rng.random() < 0.9, missing=0.4) for name in names}
+    return {name: fact for name, fact in found.items() if fact is not None}
+
+
+def _owners(rng: random.Random) -> tuple[Owner, ...]:
+    return tuple(
+        Owner(
+            name=f"o{n}", jurisdiction=_place(rng), percent=Decimal(rng.choice(("10", "24", "24.001", "60")))
+        )
+        for n in range(rng.choice((0, 1, 2, 3)))
+    )
+
+
 def random_operator(rng: random.Random, name: str) -> Operator:
     laws = ("US-CLOUD-ACT", "DE-STPO", "EU-DA", "WHAT", "", "XX-1", "US")
     return Operator(
@@ -185,6 +204,10 @@ def random_operator(rng: random.Random, name: str) -> Operator:
         compelled_by=_fact(
             rng, tuple(rng.choice(laws) for _ in range(rng.choice((0, 0, 1, 2)))), missing=0.1
         ),
+        owners=_fact(rng, _owners(rng), missing=0.3),
+        agreements=_evidence(rng, ("dpa", "baa", "scc")),
+        attestations=_evidence(rng, ("c5-type2", "secnumcloud-3.2")),
+        registered=rng.random() < 0.7,
     )
 
 
@@ -204,6 +227,10 @@ def random_deployment(rng: random.Random, name: str, operators: list[str]) -> De
         records_auditable=_fact(rng, rng.random() < 0.9, missing=missing),
         inspectable=_fact(rng, rng.random() < 0.9, missing=missing),
         seal=_fact(rng, seal, missing=missing),
+        retention_days=_fact(rng, rng.choice((0, 30, 40_000)), missing=0.3),
+        trains_on_inputs=_fact(rng, rng.random() < 0.2, missing=0.3),
+        agreements=_evidence(rng, ("dpa", "baa", "zdr")),
+        attestations=_evidence(rng, ("c5-type2", "exit-tested")),
     )
 
 
@@ -220,9 +247,16 @@ def random_fleet(rng: random.Random, deployments: int = 8, *, relax: bool = Fals
             resident_classes=tuple(rng.sample(CLASSES, rng.choice((0, 2, 4)))),
             air_gapped=rng.random() < 0.15,
             banned_makers=rng.choice(((), ("CN",), ("EU", "CN"))),
+            min_seal=rng.choice((None, (2,) * 8)),
+            min_seal_score=rng.choice((None, Decimal("2.505"))),
+            attestations=_evidence(rng, ("dpo",)),
+            sector=rng.choice((None, "bank")),
             relax=tuple(Relaxation(rule=rule, reason="r", signer="s") for rule in relaxed),
         ),
-        apps={"a": App(id="a"), "b": App(id="b", purposes=("care",))},
+        apps={
+            "a": App(id="a", attestations=_evidence(rng, ("dpia",)), risk=rng.choice((None, "high"))),
+            "b": App(id="b", purposes=("care",), critical=True, function="F1"),
+        },
         operators={name: random_operator(rng, name) for name in operators},
         deployments={name: random_deployment(rng, name, operators) for name in names},
         weights={
@@ -239,6 +273,7 @@ def random_question(rng: random.Random) -> PolicyQuestion:
         classes=expand(rng.sample(CLASSES, rng.choice((0, 1, 1, 2, 4)))),
         purpose=rng.choice((None, "care")),
         link_up=rng.random() < 0.8,
+        pseudonymised=rng.random() < 0.3,
         day=DAY,
     )
 

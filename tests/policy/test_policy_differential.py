@@ -29,7 +29,7 @@ def test_I1_compiled_and_reference_agree_on_random_worlds(base: Pack, part: int)
         fleet = with_tenant(fleet, packs=("base", "eu-csf"))
         policy = Policy(packs, fleet)
         encoded = facts.encode(fleet, facts.Calendar(day=DAY))
-        store, entities = store_of(encoded), policy.reference.entities(encoded)
+        store, entities = store_of(encoded), policy.rules_on(DAY)[1].entities(encoded)
         questions = [(random_question(rng), name) for name in fleet.deployments]
         requests = [
             request_of(
@@ -37,7 +37,9 @@ def test_I1_compiled_and_reference_agree_on_random_worlds(base: Pack, part: int)
             )
             for q, name in questions
         ]
-        for (q, name), reference in zip(questions, policy.reference.decide(requests, entities), strict=True):
+        for (q, name), reference in zip(
+            questions, policy.rules_on(DAY)[1].decide(requests, entities), strict=True
+        ):
             verdict = policy.verdict(q, name, store)
             forbids = tuple(sorted(set(verdict.forbids) - policy.relaxed))
             reasons = forbids or verdict.permits

@@ -19,6 +19,7 @@ from policy_worlds import (
     holds,
     hospital,
     ids_of,
+    load,
     pack_files,
     pack_without,
     random_fleet,
@@ -41,7 +42,7 @@ from allod.policy.reference import Reference, request_of
 
 BASE = load_pack(base_files())
 SEAL = seal_pack()
-OLD = load_pack(pack_files("old", forbid("old.1", "when { !resource.approved }"), "max_age_days = 90"))
+OLD = load(pack_files("old", forbid("old.1", "when { !resource.approved }"), "max_age_days = 90"))
 RESIDENCY_FACTS = (
     "processing",
     "at_rest",
@@ -164,7 +165,7 @@ def residency_counterexamples(pack: Pack, rounds: int) -> int:
 
 
 def test_I1_residency_theorem_holds_and_each_rule_is_needed() -> None:
-    (theorem,) = BASE.theorems
+    theorem = BASE.theorems[0]
     assert residency_counterexamples(BASE, 25) == 0
     for rule_id in theorem.fails_without:
         relaxed = pack_without(rule_id)
@@ -236,7 +237,7 @@ def test_trap_an_erroring_forbid_is_skipped_by_cedar_and_denied_by_us() -> None:
     assert bare.diagnostics.errors
     # A rule that fits the schema and errors all the same: it overflows.
     body = "when { resource has seal && resource.seal.sov1 + 9223372036854775807 < 0 }"
-    pack = load_pack(pack_files("x", forbid("x.1", body)))
+    pack = load(pack_files("x", forbid("x.1", body)))
     policy = Policy((BASE, pack), with_tenant(hospital(), packs=("base", "x")))
     q = ask("press", ("public",))
     assert ids_of(policy.eligible(q), "ward-llm") == ("x.1",)
@@ -267,17 +268,20 @@ def front(fleet: Fleet) -> tuple[Reference, cedarpy.Entities]:
     return reference, reference.entities(encode(fleet, Calendar(day=DAY)))
 
 
+FLAGS = {"link_up": True, "pseudonymised": False}
+
+
 def test_trap_a_request_that_does_not_fit_the_schema_is_no_decision_and_denied() -> None:
     reference, entities = front(hospital())
-    good = request_of("press", "ward-llm", {"classes": ["public"], "link_up": True})
+    good = request_of("press", "ward-llm", {"classes": ["public"], **FLAGS})
     bad = [
         request_of("press", "ward-llm", {"classes": ["public"]}),
-        request_of("press", "ward-llm", {"classes": "public", "link_up": True}),
-        request_of("press", "ward-llm", {"classes": [1], "link_up": True}),
-        request_of("press", "ward-llm", {"classes": [], "link_up": True, "more": 1}),
+        request_of("press", "ward-llm", {"classes": "public", **FLAGS}),
+        request_of("press", "ward-llm", {"classes": [1], **FLAGS}),
+        request_of("press", "ward-llm", {"classes": [], **FLAGS, "more": 1}),
         {**good, "action": {"type": "Allod::Action", "id": "train"}},
         {**good, "resource": {"type": "Allod::Tenant", "id": "st-elisabeth"}},
-        request_of("press", "unheard-of", {"classes": ["public"], "link_up": True}),
+        request_of("press", "unheard-of", {"classes": ["public"], **FLAGS}),
     ]
     raw = cedarpy.is_authorized_batch([good, *bad], BASE.text, entities, BASE.schema)
     assert cedarpy.Decision.NoDecision in {result.decision for result in raw}
@@ -294,7 +298,7 @@ def test_trap_allow_beside_errors_is_denied_by_the_reference() -> None:
     reference = Reference(text, schema)
     entities = reference.entities(encode(hospital(), Calendar(day=DAY)))
     (verdict,) = reference.decide(
-        [request_of("press", "ward-llm", {"classes": ["public"], "link_up": True})], entities
+        [request_of("press", "ward-llm", {"classes": ["public"], **FLAGS})], entities
     )
     assert verdict.errors
     assert not verdict.allowed
@@ -324,9 +328,9 @@ def test_I1_recheck_is_false_on_any_doubt(policy: Policy, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(policy.reference, "decide", broken)
+    monkeypatch.setattr(policy.rules_on(DAY)[1], "decide", broken)
     assert not policy.recheck(ask(purpose="new"), "ward-llm")
-    monkeypatch.setattr(policy.reference, "decide", lambda *_: ())
+    monkeypatch.setattr(policy.rules_on(DAY)[1], "decide", lambda *_: ())
     assert not policy.recheck(ask(purpose="newer"), "ward-llm")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from policy_worlds import FORBIDS, SEAL_RULE, base_files, forbid, pack_files, pack_without
+from policy_worlds import FORBIDS, SEAL_RULE, base_files, forbid, load, pack_files, pack_without
 
 from allod.domain.errors import Integrity, Invalid
 from allod.policy import Pack, load_pack, run_cases, run_lint
@@ -49,13 +49,14 @@ def test_cases_of_another_pack_run_on_the_base(base: Pack) -> None:
         + 'covers = ["csf.5-supply"]\n'
         + 'set = { "deployment.seal" = [4, 4, 4, 4, 3, 3, 4, 3] }\n'
     )
-    pack = load_pack(pack_files("eu-csf", forbid("csf.5-supply", SEAL_RULE), cases=cases))
+    pack = load(pack_files("eu-csf", forbid("csf.5-supply", SEAL_RULE), cases=cases))
     assert [result.ok for result in run_cases(pack, base)] == [True] * 3
     with pytest.raises(Invalid, match="need the base pack"):
         run_cases(pack)
 
 
 HEAD = b'id = "x"\nversion = "1"\nstatus = "in-force"\n'
+THEOREM = b'[[theorem]]\nid = "t"\ntext = ""\ngiven = "true"\n%b\n'
 GOOD = forbid("x.1", 'when { context.classes.contains("phi") }')
 
 
@@ -78,6 +79,14 @@ GOOD = forbid("x.1", 'when { context.classes.contains("phi") }')
         (forbid("x.1", 'when { context.classes == ["phi"] }'), "could admit more"),
         (forbid("x.1", 'when { ["phi"].containsAll(context.classes) }'), "could admit more"),
         (forbid("x.1", "when { context.link_up }"), "could admit more"),
+        (forbid("x.1", "when { context.pseudonymised }"), "could admit more"),
+        (forbid("x.1", 'when { resource.agreements.contract.contains("x") }'), "could admit more"),
+        (forbid("x.1", "when { resource.agreements.contract.isEmpty() }"), "could admit more"),
+        (forbid("x.1", "when { true } unless { resource.operator.agreements == resource.agreements }"),
+         "could admit more"),
+        (forbid("x.1", 'when { true } unless { principal.attestations.declared.contains("dpia") }'), None),
+        (forbid("x.1", 'when { !resource.operator.attestations.attested.containsAny(["a", "b"]) }'), None),
+        (forbid("x.1", "when { true } unless { context.pseudonymised }"), None),
         (forbid("x.1", 'when { {Value: context.classes}.Value.contains("a") == false }'), "could admit"),
         (forbid("x.1", 'when { if context.classes.contains("a") then false else true }'), "could admit"),
         (forbid("x.1", "when { resource.approved } unless { !context.link_up }"), "could admit more"),
@@ -91,10 +100,10 @@ GOOD = forbid("x.1", 'when { context.classes.contains("phi") }')
 def test_what_a_pack_may_say(policies: str, says: str | None) -> None:
     files = pack_files("x", policies)
     if says is None:
-        assert load_pack(files).rules[0].id == "x.1"
+        assert load(files).rules[0].id == "x.1"
         return
     with pytest.raises(Invalid) as error:
-        load_pack(files)
+        load(files)
     assert says in error.value.explain()
 
 
@@ -110,9 +119,20 @@ def test_what_a_pack_may_say(policies: str, says: str | None) -> None:
         ({"facts/a/b.toml": b""}, Integrity, "no place"),
         ({"run.sh": b""}, Integrity, "no place"),
         ({"policies.cedar": b" " * ((1 << 20) + 1)}, Integrity, "too large"),
-        ({"theorems.toml": b'[[theorem]]\nid="t"\ntext=""\nclasses="resident"\nholds=[]\n'
-                           b'fails_without=["y.1"]\n'},
-         Invalid, "y.1"),
+        ({"theorems.toml": THEOREM % b'holds="true"\nfails_without=["y.1"]'}, Invalid, "y.1"),
+        ({"theorems.toml": THEOREM % b'holds="resource.atRst"\nfails_without=[]'}, Invalid, "atRst"),
+        ({"theorems.toml": THEOREM % b'holds="true } unless { 1"\nfails_without=[]'}, Invalid, "holds"),
+        ({"obligations.toml": b'[[obligation]]\narticle = "1"\nmode = "enforce"\n'}, Invalid, "no rule"),
+        ({"obligations.toml": b'[[obligation]]\narticle = "1"\nmode = "evidence"\n'}, Invalid, "no report"),
+        ({"schema.cedarschema": b""}, Invalid, "brings a schema"),
+        ({"pack.toml": HEAD + b"valid_from = 2027-01-01\nvalid_until = 2026-01-01"}, Invalid, "it begins"),
+        ({"pack.toml": HEAD.replace(b"in-force", b"repealed")}, Invalid, "without a date"),
+        ({"pack.toml": HEAD + b'classes = ["phi"]\n'}, Invalid, "adds the class"),
+        ({"pack.toml": HEAD.replace(b'"x"', b'"../x"')}, Invalid, "no pack id"),
+        ({"facts/w.toml": b'[[weights]]\nid = "w"\nobjectives = ["a"]\npercent = [100]'}, Invalid, "whole"),
+        ({"policies.cedar": GOOD.replace("@law", '@since("soon") @law').encode()}, Invalid, "is no date"),
+        ({"policies.cedar": GOOD.replace("@law", '@sinse("2027-01-01") @law').encode()}, Invalid, "@sinse"),
+        ({"policies.cedar": GOOD.replace("@law", '@verified("yes") @law').encode()}, Invalid, "says only no"),
         ({"obligations.toml": b'[[obligation]]\narticle = "Art 1"\nmode = "enforce"\nrules = ["y.1"]\n'},
          Invalid, "y.1"),
         ({f"cases/{n}.toml": b"" for n in range(300)}, Integrity, "too many"),
@@ -121,16 +141,25 @@ def test_what_a_pack_may_say(policies: str, says: str | None) -> None:
 )  # fmt: skip
 def test_hostile_and_broken_packs(change: dict[str, bytes], error: type[Exception], says: str) -> None:
     with pytest.raises(error) as caught:
-        load_pack({**pack_files("x", GOOD), **change})
+        load({**pack_files("x", GOOD), **change})
     assert says in caught.value.explain()
 
 
-@pytest.mark.parametrize("name", ["pack.toml", "schema.cedarschema", "policies.cedar", "theorems.toml"])
+@pytest.mark.parametrize("name", ["pack.toml", "policies.cedar", "theorems.toml", "obligations.toml"])
 def test_a_pack_lacking_a_file(name: str) -> None:
     files = pack_files("x", GOOD)
     del files[name]
     with pytest.raises(Invalid, match=name):
-        load_pack(files)
+        load(files)
+
+
+def test_the_schema_is_the_base_packs() -> None:
+    with pytest.raises(Invalid, match="cannot be read alone"):
+        load_pack(pack_files("x", GOOD))
+    files = base_files()
+    del files["schema.cedarschema"]
+    with pytest.raises(Invalid, match="the pack has no schema"):
+        load_pack(files, load(pack_files("x", GOOD)).schema)
 
 
 def test_the_base_pack_keeps_its_one_permit() -> None:

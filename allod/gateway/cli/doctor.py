@@ -82,7 +82,7 @@ def _packs(setting: Setting) -> Iterator[Finding]:
     from allod.gateway import compose  # noqa: PLC0415
     from allod.policy import run_cases, run_lint  # noqa: PLC0415
 
-    decider = compose.decider(setting.fleet)
+    decider = compose.decider(setting.fleet, setting.packs)
     for pack in decider.policy.packs:
         broken = [c for c in run_cases(pack) if not c.ok]
         flaws = run_lint(pack)

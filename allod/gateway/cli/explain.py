@@ -48,7 +48,7 @@ def command(
     from allod.routing.question import Health  # noqa: PLC0415
 
     setting = compose.setting(config_path)
-    decider = compose.decider(setting.fleet)
+    decider = compose.decider(setting.fleet, setting.packs)
     admitted = admit(
         index=Index(setting.fleet),
         app=app_named(setting.fleet, app_id),
