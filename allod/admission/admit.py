@@ -32,15 +32,16 @@ class Index:
 
     Args:
         fleet: the fleet.
+        classes: the data classes there are: those of the base and of the packs in force.
 
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, classes: frozenset[str] = BASE_CLASSES) -> None:
         pinned: dict[str, list[str]] = {}
         for deployment in fleet.deployments.values():
             for name in {deployment.model, deployment.id}:
                 pinned.setdefault(name, []).append(deployment.id)
-        self.fleet = fleet
+        self.fleet, self.classes = fleet, classes
         self.names: dict[str, tuple[str | None, tuple[str, ...]]] = {
             **{name: (None, tuple(ids)) for name, ids in pinned.items()},
             **{name: (name, ()) for name in fleet.tasks},
@@ -66,12 +67,14 @@ def admit(
     receipt: str,
     received_at_ms: int,
     asked_effort: Effort | None = None,
+    detected: tuple[str, ...] = (),
 ) -> Admitted:
-    """Join caller, task and app into one admitted request.
+    """Join caller, task, app and detectors into one admitted request.
 
     Classes only add up, the higher floor and the lower limits win, and effort is capped by the app. ``index``
     is what is known of the fleet, ``model`` the model field as received; ``asked_effort`` is the depth the
-    request's own body asks for, if any: the label comes before it, and it before the task's.
+    request's own body asks for, if any: the label comes before it, and it before the task's. ``detected`` are
+    the classes that detectors found.
 
     Raises:
         Invalid: kind ``model`` for a model nobody knows, ``conflict`` for two different tasks,
@@ -80,15 +83,17 @@ def admit(
     """
     if labels is not NO_LABELS or not isinstance(model, str) or not index.knows(app):
         return _admit(
-            index, app, surface, model, labels, needs, sizes, stream, receipt, received_at_ms, asked_effort
-        )
-    asked = (app.id, surface, model, needs, asked_effort, stream)
+            index, app, surface, model, labels, needs, sizes, stream, receipt, received_at_ms, asked_effort,
+            detected,
+        )  # fmt: skip
+    asked = (app.id, surface, model, needs, asked_effort, stream, detected)
     alike = index.alike.get(asked)
     if alike is not None:
         return replace(alike, receipt=receipt, received_at_ms=received_at_ms, sizes=sizes)
     first = _admit(
-        index, app, surface, model, labels, needs, sizes, stream, receipt, received_at_ms, asked_effort
-    )
+        index, app, surface, model, labels, needs, sizes, stream, receipt, received_at_ms, asked_effort,
+        detected,
+    )  # fmt: skip
     if len(index.alike) >= ALIKE:
         index.alike.clear()
     first = index.alike[asked] = replace(first, kind=kind_of(first))
@@ -115,6 +120,7 @@ def _admit(
     receipt: str,
     received_at_ms: int,
     asked_effort: Effort | None,
+    detected: tuple[str, ...],
 ) -> Admitted:
     if labels.tier is not None:
         raise Invalid("allod-tier is not supported yet", kind="not_supported", param="allod-tier")
@@ -126,7 +132,7 @@ def _admit(
         received_at_ms=received_at_ms,
         app=app.id,
         surface=surface,
-        classes=_classes(index.fleet, app, task, labels),
+        classes=_classes(index, app, task, labels, detected),
         purpose=labels.purpose,
         task=None if task is None else task.name,
         model=name,
@@ -198,15 +204,19 @@ def _check_purpose(app: App, purpose: str | None) -> None:
         )
 
 
-def _classes(fleet: Fleet, app: App, task: Task | None, labels: Labels) -> tuple[str, ...]:
-    """Join the classes of app, task and labels, and expand them; an app without any has the tenant's."""
-    unknown = set(labels.classes) - BASE_CLASSES
+def _classes(
+    index: Index, app: App, task: Task | None, labels: Labels, detected: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Join the classes of app, task, labels and detectors, and expand them."""
+    unknown = {*labels.classes, *detected} - index.classes
     if unknown:
         raise Invalid(f"{min(unknown)[:64]!r} is not a data class", param="allod-data-class")
-    return expand((*_own(fleet, app), *(task.classes if task else ()), *labels.classes))
+    own = classes_of(app, index.fleet)
+    return expand((*own, *(task.classes if task else ()), *labels.classes, *detected))
 
 
-def _own(fleet: Fleet, app: App) -> tuple[str, ...]:
+def classes_of(app: App, fleet: Fleet) -> tuple[str, ...]:
+    """Return the classes an app's requests have at least; an app without any has the tenant's."""
     return app.classes or fleet.tenant.default_classes
 
 

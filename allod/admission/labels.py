@@ -31,11 +31,13 @@ NAMES: Final[tuple[str, ...]] = (
     "allod-deadline-ms",
     "allod-tier",
     "allod-effort",
+    "allod-subject",
 )
 NOT_SUPPORTED: Final[frozenset[str]] = frozenset({"allod-tier"})
 """Known, but not enforced in this version: refused, so that nobody relies on it."""
 
 MAX_VALUE_CHARS: Final = 1024
+MAX_SUBJECT_CHARS: Final = 256
 MAX_DEADLINE_MS: Final = 86_400_000
 _PREFIXES: Final = ("allod-", "allod_")
 _PREFIX_BYTES: Final = tuple(prefix.encode() for prefix in _PREFIXES)
@@ -43,8 +45,12 @@ _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
 
 
-def labels_from(headers: Iterable[tuple[bytes, bytes]], metadata: Mapping[str, Any] | None) -> Labels:
-    """Join what headers and metadata say.
+def labels_from(
+    headers: Iterable[tuple[bytes, bytes]],
+    metadata: Mapping[str, Any] | None,
+    classes: frozenset[str] = BASE_CLASSES,
+) -> Labels:
+    """Join what headers and metadata say; ``classes`` are the data classes there are.
 
     Raises:
         Invalid: an unknown name or value, two different single values (kind ``conflict``), or a label that is
@@ -67,13 +73,14 @@ def labels_from(headers: Iterable[tuple[bytes, bytes]], metadata: Mapping[str, A
     if not said:
         return NO_LABELS
     return Labels(
-        classes=_classes(said.get("allod-data-class", [])),
+        classes=_classes(said.get("allod-data-class", []), classes),
         purpose=_single(said, "allod-purpose"),
         task=_single(said, "allod-task"),
         min_quality=max(_numbers(said, "allod-min-quality", Decimal(1)), default=None),
         max_cost_usd=min(_numbers(said, "allod-max-cost", None), default=None),
         deadline_ms=_deadline(said),
         effort=_effort(said),
+        subject=_subject(said),
     )
 
 
@@ -135,19 +142,42 @@ def _texts(name: str, value: Any) -> list[str]:
     raise _bad(name, type(value).__name__, "a string")
 
 
-def _classes(values: list[str]) -> tuple[str, ...]:
+def _subject(said: dict[str, list[str]]) -> str | None:
+    """Read whom a request is about: any printable text, kept salted only."""
+    values = said.get("allod-subject")
+    if not values:
+        return None
+    if len(set(values)) > 1:
+        raise Invalid(
+            "allod-subject is given as two different values",
+            "a request is about one person, or about nobody in particular",
+            "say it once",
+            kind="conflict",
+            param="allod-subject",
+        )
+    if len(values[0]) > MAX_SUBJECT_CHARS or not values[0].isprintable():
+        raise Invalid(
+            "the value of allod-subject cannot be read",
+            f"expected 1 to {MAX_SUBJECT_CHARS} printable characters",
+            "correct it",
+            param="allod-subject",
+        )
+    return values[0]
+
+
+def _classes(values: list[str], known: frozenset[str]) -> tuple[str, ...]:
     found: set[str] = set()
     for value in values:
         names = [name.strip() for name in value.split(",") if name.strip()]
         if not names:
             raise _bad("allod-data-class", value, "at least one class")
         for name in names:
-            if name not in BASE_CLASSES:
-                near = get_close_matches(name.lower(), sorted(BASE_CLASSES), n=1, cutoff=0.5)
+            if name not in known:
+                near = get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)
                 raise Invalid(
                     f"{name[:64]!r} is not a data class",
                     "an unknown class is refused, not ignored",
-                    f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(BASE_CLASSES))}",
+                    f"did you mean {near[0]}?" if near else f"one of {', '.join(sorted(known))}",
                     param="allod-data-class",
                 )
             found.add(name)

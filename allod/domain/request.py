@@ -13,7 +13,10 @@ Surface = Literal["chat", "responses", "messages", "embeddings", "count_tokens"]
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller said with ``Allod-*`` headers and ``metadata``, joined; the stricter number won."""
+    """What the caller said with ``Allod-*`` headers and ``metadata``, joined; the stricter number won.
+
+    ``subject`` is the person a request is about, as the application names them; it is kept salted only.
+    """
 
     classes: tuple[str, ...] = ()
     purpose: str | None = None
@@ -23,6 +26,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: int | None = None
     tier: str | None = None
     effort: Effort | None = None
+    subject: str | None = None
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):

@@ -87,7 +87,7 @@ class Packs:
         return self._loaded[name]
 
     def some(self, names: Iterable[str]) -> tuple[Pack, ...]:
-        """Load those of these packs that are there, base first; what is not there is for ``Policy`` to tell."""
+        """Load those of these packs that are there, base first; ``Policy`` tells what is not."""
         wanted = dict.fromkeys((BASE, *names))
         return tuple(self.load(name) for name in wanted if name in self.found)
 

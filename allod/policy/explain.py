@@ -26,6 +26,7 @@ from allod.policy.facts import (
 )
 from allod.policy.pack import Rule
 
+UNVERIFIED: Final = "text not verified"
 _RESIDENCY_FACTS: Final = (
     "processing", "at_rest", "transit", "records_auditable", "inspectable", "seat", "controlled_from",
 )  # fmt: skip
@@ -74,9 +75,8 @@ def explain(rule: Rule, scene: Scene, *, errored: bool = False) -> DecidingRule:
         got = f"the rule could not be evaluated ({got})"
     if not isinstance(source, str):
         source = "; ".join(dict.fromkeys(reading.source for reading in source))
-    return DecidingRule(
-        id=rule.id, law=rule.law, got=got, required=required, source=source, remedy=rule.remedy
-    )
+    law = f"{rule.law} ({UNVERIFIED})" if rule.law and rule.unverified else rule.law
+    return DecidingRule(id=rule.id, law=law, got=got, required=required, source=source, remedy=rule.remedy)
 
 
 def shown(reading: Reading) -> str:

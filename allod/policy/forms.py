@@ -178,5 +178,4 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unverified(self) -> tuple[str, ...]:
         """Rules whose law nobody has opened, sorted; of a skeleton all of them."""
-        skeleton = self.manifest.status == "skeleton"
-        return tuple(sorted(rule.id for rule in self.rules if skeleton or rule.unverified))
+        return tuple(sorted(rule.id for rule in self.rules if rule.unverified))

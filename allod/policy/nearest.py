@@ -6,7 +6,7 @@ is reported is known to be enough, and no smaller set of the listed changes is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,13 +14,16 @@ import msgspec
 
 from allod.domain import jurisdiction
 from allod.domain.decision import Eligibility, NearestChange
-from allod.domain.facts import Fact, Grade
+from allod.domain.facts import GRADES, Fact, Grade
 from allod.domain.fleet import EMBEDDED, Weights
 from allod.policy import facts
 from allod.policy.closures import Store, store_of
 from allod.policy.explain import Scene
+from allod.policy.pack import path_of
 
 if TYPE_CHECKING:
+    from allod.policy.compiler import Expression
+    from allod.policy.forms import Rule
     from allod.policy.policy import Policy, PolicyQuestion
 
 MAX_CHANGES: Final = 3
@@ -43,18 +46,21 @@ def nearest_changes(
     for exclusion in eligibility.excluded:
         name = exclusion.deployment
         scene = policy.scene(q, name, calendar)
-        reads = [policy.rules[rule.id].reads for rule in exclusion.rules]
-        chosen = _smallest(policy, q, scene, reads, store)
+        rules = [policy.rules[rule.id] for rule in exclusion.rules]
+        chosen = _smallest(policy, q, scene, rules, store)
         if chosen:
             text = "; ".join(change.text for change in chosen)
             found.append((len(chosen), NearestChange(deployment=name, change=text)))
     return tuple(change for _, change in sorted(found, key=lambda item: item[0]))
 
 
-def changes_of(scene: Scene) -> tuple[Change, ...]:
-    """Return every change the search knows for a deployment, narrow ones first."""
+def changes_of(scene: Scene, rules: Iterable[Rule] = ()) -> tuple[Change, ...]:
+    """Return every change the search knows for a deployment, narrow ones first.
+
+    ``rules`` are those that decide against it: the evidence they demand could be obtained.
+    """
     deployment, operator = scene.subject.deployment, scene.subject.operator
-    changes: list[Change] = []
+    changes: list[Change] = list(dict.fromkeys(each for rule in rules for each in _obtained(scene, rule)))
     if not deployment.approved:
         changes.append(_set_deployment(f"approve {deployment.id}", "approved", True))
     if scene.tenant.bloc:
@@ -66,6 +72,11 @@ def changes_of(scene: Scene) -> tuple[Change, ...]:
             Change(text="restore the link", touches=frozenset({"context.link_up"}), apply=_link_restored)
         )
     changes.append(_set_deployment(f"stand {deployment.id} on the premises", "on_premises", Fact(value=True)))
+    changes.append(_set_deployment(f"keep nothing at {deployment.id}", "retention_days", Fact(value=0)))
+    changes.append(
+        _set_deployment(f"no training on inputs at {deployment.id}", "trains_on_inputs", Fact(value=False))
+    )
+    changes.append(_registered(scene))
     changes += _provenance(scene)
     if scene.tenant.bloc:
         changes.append(_sovereign_operator(scene))
@@ -73,10 +84,11 @@ def changes_of(scene: Scene) -> tuple[Change, ...]:
 
 
 def _smallest(
-    policy: Policy, q: PolicyQuestion, scene: Scene, reads: list[tuple[str, ...]], store: Store
+    policy: Policy, q: PolicyQuestion, scene: Scene, rules: list[Rule], store: Store
 ) -> tuple[Change, ...]:
     """Try sets of changes by size; only those that touch something each deciding rule reads can help."""
-    helps = {change: _touched(change, reads) for change in changes_of(scene)}
+    reads = [rule.reads for rule in rules]
+    helps = {change: _touched(change, reads) for change in changes_of(scene, rules)}
     useful = [change for change, rules in helps.items() if rules]
     for size in range(1, MAX_CHANGES + 1):
         for chosen in combinations(useful, size):
@@ -109,9 +121,95 @@ def _admits(policy: Policy, q: PolicyQuestion, scene: Scene, store: Store) -> bo
             facts.encode_operator(scene.subject, scene.calendar),
         ]
     )
+    if scene.app is not None:
+        asker = store_of([facts.encode_app(scene.app, scene.tenant, scene.calendar)])
+        changed = Store(attrs={**changed.attrs, **asker.attrs}, ancestors=changed.ancestors)
     world = Store(attrs={**store.attrs, **changed.attrs}, ancestors=store.ancestors)
     asked = q if q.link_up == scene.link_up else msgspec.structs.replace(q, link_up=scene.link_up)
     return not policy.against(policy.verdict(asked, scene.subject.deployment.id, world))
+
+
+def _obtained(scene: Scene, rule: Rule) -> list[Change]:
+    """Return the changes that would bring the evidence a rule demands by name."""
+    found = []
+    for bearer, kind, grade, name in demanded(rule.policy):
+        fact: Fact[bool] = Fact(value=True, grade=grade, as_of=scene.calendar.day)
+        what = f"{kind.removesuffix('s')} {name!r}, graded {grade}"
+        if bearer == "principal":
+            if scene.app is not None:
+                found.append(_attested(what, scene.app.id, kind, name, fact))
+        elif bearer in {"resource", "resource.operator"}:
+            found.append(_agreed(what, scene.subject.operator.id, bearer, kind, name, fact))
+    return found
+
+
+def demanded(policy: Expression) -> tuple[tuple[str, str, Grade, str], ...]:
+    """Return the evidence a rule's conditions name: bearer's path, kind, grade and name, as written."""
+    found: list[tuple[str, str, Grade, str]] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, list):
+            for item in node:
+                walk(item)
+        elif isinstance(node, dict):
+            for operator, arg in node.items():
+                if operator in {"contains", "containsAll", "containsAny"}:
+                    found.extend(_named(arg["left"], arg["right"]))
+                walk(arg)
+
+    for step in policy["conditions"]:
+        walk(step["body"])
+    return tuple(dict.fromkeys(found))
+
+
+def _named(left: Any, right: Any) -> list[tuple[str, str, Grade, str]]:
+    match left:
+        case {
+            ".": {
+                "left": {".": {"left": bearer, "attr": ("agreements" | "attestations") as kind}},
+                "attr": grade,
+            }
+        }:
+            path, texts = path_of(bearer), texts_of(right)
+            return [(path, kind, grade, text) for text in texts] if path and grade in GRADES else []
+    return []
+
+
+def texts_of(node: Any) -> list[str]:
+    """Return the literal texts below a node."""
+    match node:
+        case {"Value": str(text)}:
+            return [text]
+        case {"Set": [*items]}:
+            return [text for item in items for text in texts_of(item)]
+    return []
+
+
+def _attested(what: str, app: str, kind: str, name: str, fact: Fact[bool]) -> Change:
+    def apply(scene: Scene) -> Scene:
+        assert scene.app is not None
+        held = {**getattr(scene.app, kind), name: fact}
+        return msgspec.structs.replace(scene, app=msgspec.structs.replace(scene.app, **{kind: held}))
+
+    return Change(text=f"{what}, for app {app}", touches=frozenset({f"principal.{kind}"}), apply=apply)
+
+
+def _agreed(what: str, operator: str, bearer: str, kind: str, name: str, fact: Fact[bool]) -> Change:
+    def apply(scene: Scene) -> Scene:
+        held = {**getattr(scene.subject.operator, kind), name: fact}
+        return _with(scene, operator=msgspec.structs.replace(scene.subject.operator, **{kind: held}))
+
+    return Change(
+        text=f"{what}, of operator {operator}", touches=frozenset({f"{bearer}.{kind}"}), apply=apply
+    )
+
+
+def _registered(scene: Scene) -> Change:
+    def apply(scene: Scene) -> Scene:
+        return _with(scene, operator=msgspec.structs.replace(scene.subject.operator, registered=True))
+
+    text = f"enter operator {scene.subject.operator.id} in the register of information"
+    return Change(text=text, touches=frozenset({"resource.operator.registered"}), apply=apply)
 
 
 def _inside_bloc(scene: Scene) -> list[Change]:

@@ -38,7 +38,7 @@ from allod.policy.lists import PlaceList
 
 __all__ = [
     "BASE", "PERMIT", "Case", "Manifest", "Name", "Obligation", "Pack", "Rule", "Source", "Theorem",
-    "Weighting", "expressions", "load_pack", "run_lint", "unknown_name",
+    "Weighting", "expressions", "load_pack", "path_of", "run_lint", "unknown_name",
 ]  # fmt: skip
 
 BASE: Final = "base"
@@ -100,6 +100,8 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
     manifest = _manifest(texts)
     schema = _schema(manifest.id, texts, schema)
     rules = _rules(texts["policies.cedar"], schema)
+    if manifest.status == "skeleton":
+        rules = tuple(msgspec.structs.replace(rule, unverified=True) for rule in rules)
     _check_permits(manifest.id, rules)
     theorems = _parse(texts, "theorems.toml", _Theorems)
     obligations = _parse(texts, "obligations.toml", _Obligations).obligation
@@ -407,7 +409,7 @@ def _check_permits(pack_id: str, rules: tuple[Rule, ...]) -> None:
 
 def _reads(node: Any) -> set[str]:
     """Collect attribute paths; of a path only its longest form, ``has`` included."""
-    path = _path(node)
+    path = path_of(node)
     if path:
         return {path}
     if isinstance(node, list):
@@ -430,12 +432,13 @@ def _lists(node: Any) -> set[str]:
             return set()
 
 
-def _path(node: Any) -> str:
+def path_of(node: Any) -> str:
+    """Return the dotted path of attributes from a variable, or an empty text for anything else."""
     match node:
         case {"Var": name} if isinstance(name, str):
             return name
         case {".": {"left": left, "attr": attr}} | {"has": {"left": left, "attr": attr}}:
-            before = _path(left)
+            before = path_of(left)
             return f"{before}.{attr}" if before else ""
         case _:
             return ""

@@ -224,3 +224,15 @@ def test_a_named_purpose_is_told_and_pseudonyms_may_help() -> None:
     assert ids_of(policy.eligible(covered), US) == ()
     assert policy.recheck(covered, US)
     assert not policy.recheck(q, US)
+
+
+def test_the_nearest_change_may_be_a_piece_of_evidence() -> None:
+    policy = policy_of(law(BAA))
+    (change,) = policy.nearest(ask(**PRESS))
+    assert change.deployment == US
+    assert change.change == "agreement 'baa', graded contract, of operator us-cloud"
+    rule = forbid("x.1", 'unless { principal.attestations.declared.containsAll(["dpia", "fria"]) }')
+    found = policy_of(law(rule)).nearest(ask(**PRESS))
+    assert {one.change for one in found} == {
+        "attestation 'dpia', graded declared, for app press; attestation 'fria', graded declared, for app press"
+    }

@@ -20,6 +20,10 @@ COMMANDS: Final = {
     "init": "make a home: folders, log key, an app `default` with its key",
     "up": "run the gateway, or with --scripted a simulated model server",
     "ask": "ask the running gateway one question",
+    "classify": "find what is sensitive in a text, and the data classes it raises",
+    "policy": "read, test, prove, change and replay the law in force",
+    "report": "evidence for regulators, out of the log",
+    "import": "bring a configuration of another gateway",
     "explain": "show every candidate, every deciding rule and the plan, without a gateway",
     "keys": "make, list and revoke the keys of apps",
     "models": "the vault's models: add, pull, list, verify",
@@ -52,7 +56,9 @@ class Lazy(click.Group):
         """Import one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"allod.gateway.cli.{cmd_name}")
+        module = importlib.import_module(
+            f"allod.gateway.cli.{'import_' if cmd_name == 'import' else cmd_name}"
+        )
         return module.command  # type: ignore[no-any-return]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
