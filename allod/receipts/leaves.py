@@ -35,6 +35,7 @@ from allod.receipts.fitting import (
     fitting_or_none,
     utf8,
 )
+from allod.receipts.handling import MAX_KINDS, MAX_KINDS_CUT, Handling, counted
 
 Evidence = Literal["self-run", "tee-attested", "operator-claims", "simulated"]
 Durability = Literal["default", "strict"]
@@ -64,6 +65,7 @@ class IntentFacts(msgspec.Struct, frozen=True, kw_only=True):
         plan: ids of the deployments that may be tried, in order; empty when the request is refused.
         parents: receipt ids this one stems from.
         durability: what was waited for before the first byte left.
+        data: what was found in it and done to it, or None for nothing.
 
     """
 
@@ -82,6 +84,7 @@ class IntentFacts(msgspec.Struct, frozen=True, kw_only=True):
     plan: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
     durability: Durability = "default"
+    data: Handling | None = None
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +176,7 @@ class IntentLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     app: str
     classes: tuple[str, ...]
+    data: Handling | None = None
     decision: str
     durability: str
     fleet: str
@@ -278,7 +282,7 @@ def intent_leaf(facts: IntentFacts) -> tuple[IntentFacts, bytes]:
         pass
     names = {name: fitting_or_none(getattr(facts, name), MAX_NAME) for name in _INTENT_NAMES}
     lists = {name: fitting_list(getattr(facts, name), MAX_LIST) for name in ("classes", "parents", "plan")}
-    facts = msgspec.structs.replace(facts, **names, **lists)
+    facts = msgspec.structs.replace(facts, **names, **lists, data=counted(facts.data, MAX_KINDS_CUT))
     return facts, _ENCODER.encode(_intent(facts))
 
 
@@ -336,6 +340,7 @@ def _intent(facts: IntentFacts) -> IntentLeaf:
     return IntentLeaf(
         app=facts.app,
         classes=facts.classes,
+        data=counted(facts.data, MAX_KINDS),
         decision=facts.decision,
         durability=facts.durability,
         fleet=facts.fleet,

@@ -15,6 +15,7 @@ from allod.domain.usage import Usage
 from allod.receipts.canonical import canonical, parse
 from allod.receipts.commitment import StreamCommitment, commitment, digest, opens, pseudonym
 from allod.receipts.file import read_leaf
+from allod.receipts.handling import Handling
 from allod.receipts.ids import id_prefix, is_id, is_origin, new_id, origin_from, time_of, ulid
 from allod.receipts.leaves import (
     IntentFacts,
@@ -28,6 +29,9 @@ from allod.receipts.leaves import (
 )
 
 D = digest(b"something")
+kinds = st.dictionaries(
+    st.text(max_size=60) | st.sampled_from(["EMAIL", "IBAN"]), st.integers(1, 2**60), max_size=40
+)
 INTENT = IntentFacts(
     id="r_799d48f3_01KAY867ME4K6YPXCY6ESP6P6X",
     at_ms=1_764_099_301_005,
@@ -97,6 +101,18 @@ def test_an_intent_leaf_says_what_was_known() -> None:
     }
 
 
+def test_an_intent_leaf_counts_what_was_found_and_names_nothing_else() -> None:
+    many = {f"K{n:02d}": n for n in range(1, 30)}
+    data = Handling(detected={"IBAN": 1, "EMAIL": 2}, detector="detect-1", dropped=many)
+    leaf = msgspec.json.decode(intent_leaf(msgspec.structs.replace(INTENT, data=data))[1])
+    assert leaf["data"]["detected"] == {"EMAIL": 2, "IBAN": 1}
+    assert "covered" not in leaf["data"]
+    assert len(leaf["data"]["dropped"]) == 17
+    assert sum(leaf["data"]["dropped"].values()) == sum(many.values())
+    assert list(leaf["data"]["dropped"]) == sorted(leaf["data"]["dropped"])
+    assert "data" not in msgspec.json.decode(intent_leaf(INTENT)[1])
+
+
 def test_a_terminal_leaf_repeats_the_intent_and_says_how_it_ended() -> None:
     leaf = msgspec.json.decode(terminal_leaf(INTENT, HASH, TERMINAL))
     assert leaf["intent"] == "sha256:" + "00" * 32
@@ -125,6 +141,7 @@ def test_a_terminal_leaf_repeats_the_intent_and_says_how_it_ended() -> None:
         plan=lists,
         parents=lists,
         durability=st.sampled_from(["default", "strict"]),
+        data=st.none() | st.builds(Handling, covered=kinds, detected=kinds, detector=names, dropped=kinds),
     ),
     st.builds(
         TerminalFacts,
