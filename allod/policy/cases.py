@@ -13,7 +13,7 @@ import msgspec
 
 from allod.domain.errors import AllodError, Invalid
 from allod.domain.fleet import App, Deployment, Fleet, Operator, Tenant, Weights
-from allod.policy.facts import DEPLOYMENT_FACTS, OPERATOR_FACTS
+from allod.policy.facts import DEPLOYMENT_FACTS, EVIDENCE, OPERATOR_FACTS
 from allod.policy.pack import BASE, Case, Pack
 from allod.policy.policy import Policy, PolicyQuestion
 
@@ -63,8 +63,8 @@ def fleet_of(case: Case) -> Fleet:
         _place(given, path, value)
     if unknown := set(given) - set(_PARTS):
         raise Invalid(f"case {case.name!r} sets {sorted(unknown)}", f"expected {_PARTS}", "correct the case")
-    tenant = _convert(given.get("tenant", {}), Tenant)
-    app = _convert(given.get("app", {}), App)
+    tenant = _convert(_facts(given.get("tenant", {}), ()), Tenant)
+    app = _convert(_facts(given.get("app", {}), ()), App)
     operator = _convert(_facts(given.get("operator", {}), OPERATOR_FACTS), Operator)
     parts = {"operator": operator.id, **_facts(given.get("deployment", {}), DEPLOYMENT_FACTS)}
     deployment = _convert(parts, Deployment)
@@ -82,7 +82,11 @@ def _run(case: Case, packs: tuple[Pack, ...]) -> CaseResult:
     try:
         fleet = fleet_of(case)
         tenant = msgspec.structs.replace(fleet.tenant, packs=tuple(pack.id for pack in packs))
-        policy = Policy(packs, msgspec.structs.replace(fleet, tenant=tenant))
+        percent = next(
+            (pack.weighting.percent for pack in packs if pack.weighting is not None),
+            fleet.sovereignty_weights,
+        )
+        policy = Policy(packs, msgspec.structs.replace(fleet, tenant=tenant, sovereignty_weights=percent))
         (app,), (deployment,) = fleet.apps, fleet.deployments
         question = PolicyQuestion(
             app=app,
@@ -139,6 +143,10 @@ def _facts(table: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
         ):
             fact = {**fact, "value": [fact["value"]]}
         out[name] = fact
+    for name in EVIDENCE:
+        if isinstance(out.get(name), dict):
+            held = out[name].items()
+            out[name] = {key: fact if isinstance(fact, dict) else {"value": fact} for key, fact in held}
     return out
 
 

@@ -13,8 +13,9 @@ import msgspec
 
 from allod.domain import jurisdiction
 from allod.domain.decision import DecidingRule
-from allod.domain.facts import NOWHERE
+from allod.domain.facts import NOWHERE, Fact
 from allod.domain.fleet import App, Owner, Tenant
+from allod.policy.demands import demanded
 from allod.policy.facts import (
     DEPLOYMENT_FACTS,
     OPERATOR_FACTS,
@@ -224,19 +225,38 @@ def _generic(scene: Scene, rule: Rule) -> Told:
 
 
 def _evidence(scene: Scene, rule: Rule) -> list[tuple[str, tuple[Reading, ...]]]:
-    """Tell which evidence there is, of each kind the rule reads."""
-    wanted = []
-    for kind in ("agreements", "attestations"):
-        if any(path.startswith(f"resource.{kind}") for path in rule.reads):
-            wanted += [f"operator.{kind}", f"deployment.{kind}"]
-        elif any(path.startswith(f"resource.operator.{kind}") for path in rule.reads):
-            wanted.append(f"operator.{kind}")
-    out = []
-    for path in wanted:
-        found = scene.calendar.evidence(scene.subject, path)
-        listed = ", ".join(f"{_name(reading)} {graded(reading)}" for reading in found)
-        out.append((f"{path.replace('.', ' ')}: {listed or 'none'}", found))
-    return out
+    """Tell of each piece of evidence the rule demands of the deployment whether it is there."""
+    out: dict[str, tuple[Reading, ...]] = {}
+    for bearer, kind, _, name in demanded(rule.policy):
+        if bearer not in {"resource", "resource.operator"}:
+            continue
+        paths = [f"operator.{kind}"] + ([f"deployment.{kind}"] if bearer == "resource" else [])
+        found = tuple(
+            reading
+            for path in paths
+            for reading in scene.calendar.evidence(scene.subject, path)
+            if reading.path.endswith(f".{kind}.{name}")
+        )
+        told = ", ".join(_held(reading) for reading in found) or "missing"
+        out.setdefault(f"{kind.removesuffix('s')} {name} {told}", found)
+    return list(out.items())
+
+
+def _held(reading: Reading) -> str:
+    """Tell a piece of evidence: its grade, or why it does not count."""
+    if reading.fact is None or reading.state != "known":
+        return _lapsed(reading)
+    return reading.fact.grade if reading.fact.value else "declared false"
+
+
+def _named_ours(scene: Scene, rule: Rule, bearer: str, held: Mapping[str, Fact[bool]]) -> list[str]:
+    told = []
+    for where, kind, _, name in demanded(rule.policy):
+        if where == bearer:
+            fact = held.get(name)
+            there = fact is not None and fact.value and scene.calendar.holds(fact, own=True)
+            told.append(f"{kind.removesuffix('s')} {name} {fact.grade if fact and there else 'missing'}")
+    return list(dict.fromkeys(told))
 
 
 def _asker(scene: Scene, rule: Rule) -> list[str]:
@@ -254,15 +274,8 @@ def _asker(scene: Scene, rule: Rule) -> list[str]:
             told.append(f"risk {scene.app.risk or 'not stated'} of app {scene.app.id}")
         if "principal.critical" in reads:
             told.append(f"app {scene.app.id} {'is' if scene.app.critical else 'is not'} critical")
-        if any(path.startswith("principal.attestations") for path in reads):
-            there = sorted(
-                n for n, f in scene.app.attestations.items() if scene.calendar.holds(f, own=True) and f.value
-            )
-            told.append(f"attestations of app {scene.app.id}: {', '.join(there) or 'none'}")
-    if any(path.startswith("principal.tenant.attestations") for path in reads):
-        ours = scene.tenant.attestations
-        there = sorted(n for n, f in ours.items() if scene.calendar.holds(f, own=True) and f.value)
-        told.append(f"attestations of the tenant: {', '.join(there) or 'none'}")
+        told += _named_ours(scene, rule, "principal", scene.app.attestations)
+    told += _named_ours(scene, rule, "principal.tenant", scene.tenant.attestations)
     if any(path.startswith("principal.tenant.min_seal") for path in reads):
         told.append(f"least levels {list(scene.tenant.min_seal or ())}, score {scene.tenant.min_seal_score}")
     return told

@@ -14,15 +14,14 @@ import msgspec
 
 from allod.domain import jurisdiction
 from allod.domain.decision import Eligibility, NearestChange
-from allod.domain.facts import GRADES, Fact, Grade
+from allod.domain.facts import Fact, Grade
 from allod.domain.fleet import EMBEDDED, Weights
 from allod.policy import facts
 from allod.policy.closures import Store, store_of
+from allod.policy.demands import demanded
 from allod.policy.explain import Scene
-from allod.policy.pack import path_of
 
 if TYPE_CHECKING:
-    from allod.policy.compiler import Expression
     from allod.policy.forms import Rule
     from allod.policy.policy import Policy, PolicyQuestion
 
@@ -141,48 +140,6 @@ def _obtained(scene: Scene, rule: Rule) -> list[Change]:
         elif bearer in {"resource", "resource.operator"}:
             found.append(_agreed(what, scene.subject.operator.id, bearer, kind, name, fact))
     return found
-
-
-def demanded(policy: Expression) -> tuple[tuple[str, str, Grade, str], ...]:
-    """Return the evidence a rule's conditions name: bearer's path, kind, grade and name, as written."""
-    found: list[tuple[str, str, Grade, str]] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, list):
-            for item in node:
-                walk(item)
-        elif isinstance(node, dict):
-            for operator, arg in node.items():
-                if operator in {"contains", "containsAll", "containsAny"}:
-                    found.extend(_named(arg["left"], arg["right"]))
-                walk(arg)
-
-    for step in policy["conditions"]:
-        walk(step["body"])
-    return tuple(dict.fromkeys(found))
-
-
-def _named(left: Any, right: Any) -> list[tuple[str, str, Grade, str]]:
-    match left:
-        case {
-            ".": {
-                "left": {".": {"left": bearer, "attr": ("agreements" | "attestations") as kind}},
-                "attr": grade,
-            }
-        }:
-            path, texts = path_of(bearer), texts_of(right)
-            return [(path, kind, grade, text) for text in texts] if path and grade in GRADES else []
-    return []
-
-
-def texts_of(node: Any) -> list[str]:
-    """Return the literal texts below a node."""
-    match node:
-        case {"Value": str(text)}:
-            return [text]
-        case {"Set": [*items]}:
-            return [text for item in items for text in texts_of(item)]
-    return []
 
 
 def _attested(what: str, app: str, kind: str, name: str, fact: Fact[bool]) -> Change:

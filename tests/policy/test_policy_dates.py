@@ -148,7 +148,7 @@ def test_an_agreement_counts_by_grade_while_it_lasts(fact: Fact[bool] | None, *,
     assert decided(policy, "ward-llm") == ()
     if fact is not None and not lawful:
         (rule,) = policy.eligible(ask(**PRESS)).excluded[0].rules
-        assert rule.got.startswith("operator agreements: baa")
+        assert rule.got.startswith("agreement baa ")
         assert rule.source.startswith("operator.us-cloud.agreements.baa")
 
 

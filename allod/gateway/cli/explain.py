@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,6 +29,9 @@ NO_RECEIPT = "r_00000000_00000000000000000000000000"
 @click.command("explain")
 @request_options
 @click.option("--input-tokens", type=click.IntRange(1), default=DEFAULT_INPUT_TOKENS, show_default=True)
+@click.option(
+    "--as-of", "as_of", type=click.DateTime(["%Y-%m-%d"]), help="as the law and facts stand on a day"
+)
 @config_option
 @json_option
 def command(
@@ -37,6 +41,7 @@ def command(
     purpose: str | None,
     model: str | None,
     input_tokens: int,
+    as_of: datetime | None,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -50,7 +55,7 @@ def command(
     setting = compose.setting(config_path)
     decider = compose.decider(setting.fleet, setting.packs)
     admitted = admit(
-        index=Index(setting.fleet),
+        index=Index(setting.fleet, decider.policy.classes),
         app=app_named(setting.fleet, app_id),
         surface="chat",
         model=model or AUTO,
@@ -59,7 +64,7 @@ def command(
         sizes=Sizes(body_bytes=0, input_tokens=input_tokens),
         stream=False,
         receipt=NO_RECEIPT,
-        received_at_ms=now_ms(),
+        received_at_ms=now_ms() if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp()) * 1000,
     )
     decision = decider.decide(admitted, Health())
     refused = _refused(decider, decision)
@@ -117,7 +122,12 @@ def _as_json(
         "nearest": [{"deployment": n.deployment, "change": n.change} for n in decider.nearest(decision)],
         "relaxed": [{"deployment": d, "rule": r} for d, r in decision.eligibility.relaxed],
         "packs": [
-            {"id": pack.id, "version": pack.version, "reviewed": bool(pack.manifest.reviewer)}
+            {
+                "id": pack.id,
+                "version": pack.version,
+                "reviewed": pack.reviewed,
+                "status": pack.manifest.status,
+            }
             for pack in decider.policy.packs
         ],
         "pack_digest": decision.eligibility.pack_digest,
@@ -155,6 +165,9 @@ def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, re
     say()
     order = " then ".join(a.deployment for a in decision.plan.attempts) or "nobody"
     say(f"  plan: {order}   ({decision.plan.objective}: {decision.plan.why})")
-    unread = [pack.id for pack in decider.policy.packs if not pack.manifest.reviewer]
+    unread = [pack.id for pack in decider.policy.packs if not pack.reviewed]
     if unread:
         say(f"  note: no person has reviewed pack {', '.join(unread)} yet")
+    for pack in decider.policy.packs:
+        if pack.manifest.status != "in-force":
+            say(f"  note: pack {pack.id} is a {pack.manifest.status}, not law that was verified")

@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "propose": ("policy_change", "propose"),
     "approve": ("policy_change", "approve"),
     "changes": ("policy_change", "changes"),
+    "declassify": ("policy_declassify", "command"),
 }
 
 

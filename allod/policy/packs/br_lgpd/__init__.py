@@ -1,0 +1,1 @@
+"""The Brazilian pack: LGPD transfers and sensitive data."""

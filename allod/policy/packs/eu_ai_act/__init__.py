@@ -1,0 +1,1 @@
+"""The EU AI Act as rules: prohibited purposes, high-risk uses, transparency."""

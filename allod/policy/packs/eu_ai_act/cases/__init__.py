@@ -1,0 +1,1 @@
+"""Worked cases of the AI Act pack; data only."""

@@ -1,0 +1,1 @@
+"""Names of evidence the AI Act pack asks for; data only."""

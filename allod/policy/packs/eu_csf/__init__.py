@@ -1,0 +1,1 @@
+"""The EU Cloud Sovereignty Framework as rules: levels per objective, a weighted score."""

@@ -1,0 +1,1 @@
+"""Worked cases of the sovereignty framework; data only."""

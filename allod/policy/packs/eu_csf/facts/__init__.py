@@ -1,0 +1,1 @@
+"""Weights of the eight objectives; data only."""

@@ -1,0 +1,1 @@
+"""DORA as rules: register, contract clauses, exit, concentration."""

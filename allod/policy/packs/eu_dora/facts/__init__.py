@@ -1,0 +1,1 @@
+"""Names of evidence the DORA pack asks for; data only."""

@@ -1,0 +1,1 @@
+"""The GDPR as rules: purposes, special categories, processors, security, transfers."""

@@ -1,0 +1,1 @@
+"""NIS 2, Article 21, as rules: suppliers, continuity, acquisition, cryptography."""

@@ -1,0 +1,1 @@
+"""Worked cases of the NIS 2 pack; data only."""

@@ -1,0 +1,1 @@
+"""Names of evidence the NIS 2 pack asks for; data only."""

@@ -1,0 +1,1 @@
+"""Worked cases of the SecNumCloud pack; data only."""

@@ -1,0 +1,1 @@
+"""The pack of legal privilege: confidentiality, no training, no retention."""

@@ -1,0 +1,1 @@
+"""The FedRAMP pack: authorisation level, boundary, persons, place."""

@@ -1,0 +1,1 @@
+"""Dated lists and names of the pack; data only."""

@@ -1,0 +1,1 @@
+"""The HIPAA pack: business associates, minimum necessary, transmission, no training."""

@@ -1,0 +1,1 @@
+"""Bank practice on model risk: inventory, owner, validation."""

@@ -1,0 +1,1 @@
+"""The NERC CIP pack: BES Cyber System Information."""
