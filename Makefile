@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench bench-soak soak-crash tour conformance lock format clean
+.PHONY: run test check bench bench-soak bench-simulate soak-crash tour conformance lock format clean
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Allod needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -37,6 +37,9 @@ bench: $(VENV)/.dev       ## overhead beside nginx and LiteLLM; BENCH_DIR names 
 
 bench-soak: $(VENV)/.dev  ## memory after 200,000 mixed requests
 	$(BIN)/python benchmarks/soak.py
+
+bench-simulate: $(VENV)/.dev ## a million recorded decisions replayed over 20 deployments; needs 30 GB of disk
+	$(BIN)/python benchmarks/simulate.py
 
 soak-crash: $(VENV)/.dev  ## a hundred kills in a row under load, and the other slow tests of the gateway
 	ALLOD_SLOW=1 $(BIN)/python -m pytest tests/gateway -m slow -s

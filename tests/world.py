@@ -120,12 +120,14 @@ def config(
     tenant: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
     log: Mapping[str, Any] | None = None,
+    detect: Mapping[str, Any] | None = None,
     operators: Sequence[Mapping[str, Any]] = OPERATORS,
 ) -> str:
     """Write a configuration."""
     parts = [_table("[tenant]", {"id": "st-elisabeth", "home": "DE", "bloc": ["EEA"], **(tenant or {})})]
     parts += [_table("[server]", server)] if server else []
     parts += [_table("[log]", log)] if log else []
+    parts += [_table("[detect]", detect)] if detect else []
     for kind, items in (("app", apps), ("operator", operators), ("deployment", deployments), ("task", tasks)):
         parts += [_table(f"[[{kind}]]", item) for item in items]
     return "\n".join(parts)

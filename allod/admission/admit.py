@@ -100,6 +100,19 @@ def admit(
     return first
 
 
+def task_named(index: Index, model: object, labels: Labels) -> Task | None:
+    """Return the task a request is for, by its label or its model field, or None.
+
+    Raises:
+        Invalid: as ``admit``, for the model and the task.
+
+    """
+    known = index.names.get(model) if isinstance(model, str) and labels.task is None else None
+    if known is not None and known[0] is None:
+        return None
+    return _task(index.fleet, labels.task, _resolve(index, model)[1])
+
+
 def kind_of(admitted: Admitted) -> tuple[Any, ...]:
     """Return what of an admitted request a decision depends on, besides sizes, health and day."""
     return (

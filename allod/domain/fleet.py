@@ -15,6 +15,8 @@ from allod.domain.facts import Fact
 Objective = Literal["sovereign", "cheapest", "best"]
 Take = Literal["text", "image", "tools", "json_schema", "logprobs", "embeddings"]
 TAKES: Final[tuple[Take, ...]] = ("text", "image", "tools", "json_schema", "logprobs", "embeddings")
+CLEAR_TEXT: Final = "clear_text"
+"""What a request needs that pseudonyms cannot cover: only our own deployments, which need none, give it."""
 Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "low", "medium", "high", "xhigh", "max")
 ENGINES: Final[tuple[str, ...]] = (
@@ -88,8 +90,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     """A caller. ``classes`` None takes the tenant's default; empty ``purposes`` sets no purpose limit.
 
     ``effort`` and ``tier`` cap what a caller may ask for. ``function`` names the business function it serves,
-    ``critical`` says that this is critical or important (DORA Art 3(22)). With ``pseudonymise`` what leaves to
-    an operator that is not our own carries reversible pseudonyms.
+    ``critical`` says that this is critical or important (DORA Art 3(22)). With ``pseudonymise`` what leaves
+    to an operator that is not our own carries reversible pseudonyms.
     """
 
     id: str

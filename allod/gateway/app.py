@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from allod.admission.admit import admit
+from allod.admission.admit import admit, task_named
 from allod.admission.keys import key_digest, presented_key
 from allod.admission.labels import labels_from
 from allod.admission.sizes import fetches, measure
@@ -29,6 +30,7 @@ from allod.gateway.http import (
     respond,
     retry_after,
 )
+from allod.gateway.preparing import AS_IT_CAME, INLINE_BYTES
 from allod.gateway.surfaces.chat import ChatSurface
 from allod.gateway.surfaces.embeddings import EmbeddingsSurface
 from allod.gateway.surfaces.messages import CountTokensSurface, MessagesSurface
@@ -178,19 +180,29 @@ class Application:
             parsed = codec.parse(raw)
             if head.betas and parsed.native is not None:
                 parsed.native["anthropic_beta"] = head.betas
+            labels = labels_from(head.labels, parsed.metadata, gateway.index.classes)
+            task = task_named(gateway.index, parsed.model, labels)
+            prepare, day = gateway.preparation.prepare, gateway.decider.day(received_at_ms)
+            if len(raw) <= INLINE_BYTES:
+                done = prepare(app, parsed, labels, task, day)
+            else:
+                done = await to_thread(prepare, app, parsed, labels, task, day)
+            ready = done or AS_IT_CAME
+            parsed = ready.parsed or parsed
             needs, sizes = measure(parsed.body, raw, name, plain=parsed.plain)
             admitted = admit(
                 index=gateway.index,
                 app=app,
                 surface=name,
                 model=parsed.model,
-                labels=labels_from(head.labels, parsed.metadata),
-                needs=needs,
+                labels=labels,
+                needs=(*needs, *ready.needs) if ready.needs else needs,
                 sizes=sizes,
                 stream=parsed.stream,
                 receipt=gateway.fresh_receipt(received_at_ms),
                 received_at_ms=received_at_ms,
                 asked_effort=parsed.effort,
+                detected=ready.detected,
             )
             if "image" in needs:
                 _no_fetching(gateway.fleet.tenant, admitted, parsed.body)
@@ -203,6 +215,9 @@ class Application:
                 request=commitment(salts[:32], raw),
                 salts=salts,
                 started=started,
+                data=ready.data,
+                covering=ready.covering,
+                subject=labels.subject,
             )
             del raw
             await pipeline.answer(gateway, ask, client_of(scope, send))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,15 +11,19 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from allod.domain.errors import AllodError, Invalid, Unavailable
-from allod.domain.fleet import EMBEDDED, Fleet, Weights
+from allod.domain.fleet import EMBEDDED, SEAL_WEIGHTS, Fleet, Weights
 from allod.engines.contract import EngineContext
 from allod.engines.outbox import Outbox
 from allod.engines.registry import drivers, make_engine
 from allod.gateway import config as configuration
 from allod.gateway.addresses import Addresses
 from allod.gateway.decide import Decider
+from allod.gateway.ownpacks import OwnPack, own_folder, own_packs, verify_own
 from allod.gateway.packs import Packs, find
+from allod.gateway.placing import settle
+from allod.gateway.shadow import Shadow
 from allod.metering.book import Book
+from allod.policy.pack import unknown_name
 from allod.policy.policy import Policy
 from allod.store.home import Home, load_keys, make_home
 from allod.vault.vault import Vault
@@ -35,7 +40,8 @@ _CONFIG_LIMIT_BYTES: Final = 8 << 20
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What is known before anything runs: the home, the configuration, and what the vault says of it.
 
-    ``trouble`` names, per embedded deployment, why its weights are not verified.
+    ``trouble`` names, per embedded deployment, why its weights are not verified; ``own`` are the home's own
+    packs in force or in shadow, with who signed for them.
     """
 
     home: Home
@@ -44,6 +50,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     vault: Vault
     trouble: dict[str, str]
     packs: Packs
+    own: tuple[OwnPack, ...] = ()
 
 
 def home_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -72,21 +79,43 @@ def read_config(path: Path, packs: Packs | None = None) -> Config:
     if len(raw) > _CONFIG_LIMIT_BYTES:
         raise Invalid(f"{path} is too large", f"at most {_CONFIG_LIMIT_BYTES} bytes are read")
     try:
-        return configuration.parse(raw.decode(), (packs or find()).classes)
+        return configuration.parse(raw.decode(), (packs or available(Home(path.parent))).classes)
     except UnicodeDecodeError as error:
         raise Invalid(f"{path} is not UTF-8", str(error), "save it as UTF-8") from error
 
 
+def available(home: Home) -> Packs:
+    """Find every pack there is: shipped, installed, and in the home's ``packs/`` (not verified yet)."""
+    return find(*own_packs(own_folder(home)))
+
+
 def setting(config_path: Path | None = None) -> Setting:
-    """Read configuration and vault; makes what is missing of the home (folders, keys)."""
+    """Read configuration and vault; makes what is missing of the home (folders, keys).
+
+    An approved change that a crash kept from its place is put there first.
+
+    Raises:
+        Integrity: a pack of the home that is in force or in shadow is not signed as it must be.
+        Unavailable, Invalid: see ``read_config`` and ``make_home``.
+
+    """
     home = Home(home_root())
-    packs = find()
+    settle(home)
+    packs = available(home)
     config = read_config(config_path or home.config, packs)
+    names = (*config.fleet.tenant.packs, *config.fleet.tenant.shadow)
+    own = verify_own(packs, names, config.signers, datetime.now(UTC).date())
     make_home(home.root)
     vault = Vault(home.vault)
     fleet, trouble = weigh(config.fleet, vault)
     return Setting(
-        home=home, config=config, fleet=weighted(fleet, packs), vault=vault, trouble=trouble, packs=packs
+        home=home,
+        config=config,
+        fleet=weighted(fleet, packs),
+        vault=vault,
+        trouble=trouble,
+        packs=packs,
+        own=own,
     )
 
 
@@ -120,9 +149,41 @@ def book_for(fleet: Fleet) -> Book | None:
 
 
 def decider(fleet: Fleet, packs: Packs | None = None) -> Decider:
-    """Build law and planning over a fleet; of the packs there are, those in force are loaded."""
-    found = (packs or find()).some(fleet.tenant.packs)
-    return Decider(Policy(found, fleet), fleet, book_for(fleet))
+    """Build law and planning over a fleet; of the packs there are, those in force and in shadow are loaded.
+
+    Raises:
+        Invalid: see ``Policy``, or a pack in shadow is not there.
+
+    """
+    packs = packs or find()
+    law = Policy(packs.some(fleet.tenant.packs), fleet)
+    return Decider(law, fleet, book_for(fleet), shadow_of(fleet, packs))
+
+
+def under(fleet: Fleet, names: tuple[str, ...], packs: Packs) -> Fleet:
+    """Return a fleet as it would be with these packs in force."""
+    tenant = msgspec.structs.replace(fleet.tenant, packs=tuple(dict.fromkeys(names)))
+    return weighted(msgspec.structs.replace(fleet, tenant=tenant, sovereignty_weights=SEAL_WEIGHTS), packs)
+
+
+def shadow_of(fleet: Fleet, packs: Packs) -> Shadow | None:
+    """Build what ``tenant.shadow`` names over a fleet; a shadow that cannot be built says why in each record.
+
+    Raises:
+        Invalid: a pack in shadow is not there.
+
+    """
+    names = fleet.tenant.shadow
+    for name in names:
+        if name not in packs.found:
+            raise unknown_name("tenant.shadow names pack", name, packs.found)
+    if not names:
+        return None
+    try:
+        beside = under(fleet, (*fleet.tenant.packs, *names), packs)
+        return Shadow(names, Policy(packs.some(beside.tenant.packs), beside))
+    except Exception as fault:  # noqa: BLE001 (a shadow must not keep the law from being applied)
+        return Shadow(names, fault)
 
 
 def engines(

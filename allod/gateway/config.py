@@ -17,7 +17,10 @@ from allod.admission.admit import AUTO
 from allod.domain.classes import BASE_CLASSES
 from allod.domain.errors import Invalid
 from allod.domain.fleet import Fleet
-from allod.gateway import fleetfile
+from allod.domain.register import Register
+from allod.domain.signer import Signer
+from allod.gateway import fleetfile, registers
+from allod.gateway.signers import read_signers
 from allod.gateway.toml import Table, nearest
 
 _MIB: Final = 1024 * 1024
@@ -52,13 +55,41 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     batch_ms: int = 8
 
 
+class Detect(msgspec.Struct, frozen=True, kw_only=True):
+    """What detectors do to requests.
+
+    Attributes:
+        enabled: whether they run; without them classes come from labels alone.
+        max_ms: time one request's scan may take; beyond it the request is ``unscanned``.
+        max_chars: text one request may bring; beyond it the request is ``unscanned``.
+        names: whether names of people raise ``personal``; a list of first names finds them, and errs.
+        images: what a picture is: ``unscanned``, or ``ignored``.
+        without: types of findings that raise nothing for the whole tenant.
+
+    """
+
+    enabled: bool = True
+    max_ms: int = 500
+    max_chars: int = 1_000_000
+    names: bool = False
+    images: Literal["unscanned", "ignored"] = "unscanned"
+    without: tuple[str, ...] = ()
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the configuration says; ``fleet.weights`` is filled by the composition root."""
+    """Everything the configuration says; ``fleet.weights`` is filled by the composition root.
+
+    ``written`` are its tables as they stand in the file, which changes are compared by.
+    """
 
     fleet: Fleet
     server: Server
     log: LogSettings
+    register: Register = Register()
     allowed_addresses: tuple[str, ...] = ()
+    detect: Detect = Detect()
+    signers: dict[str, Signer] = {}
+    written: dict[str, Any] = {}
 
 
 def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: ()) -> Config:
@@ -69,7 +100,8 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
 
     """
     try:
-        root = Table(tomllib.loads(text, parse_float=Decimal), "")
+        written = tomllib.loads(text, parse_float=Decimal)
+        root = Table(written, "")
     except (ValueError, ArithmeticError, RecursionError) as error:
         told = isinstance(error, tomllib.TOMLDecodeError)
         why = str(error) if told else "a number is too long, or the nesting too deep"
@@ -83,17 +115,29 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
     packs = tenant_table.texts("packs") or ()
     classes = BASE_CLASSES.union(*(pack_classes(name) for name in packs))
     tenant = fleetfile.tenant(tenant_table, classes)
-    server, log = _server(root.sub("server")), _log(root.sub("log"))
+    server, log, detect = _server(root.sub("server")), _log(root.sub("log")), _detect(root.sub("detect"))
     apps = _by("app", [fleetfile.app(t, classes) for t in root.list_of("app", "app")])
     operators = _by("operator", [fleetfile.operator(t) for t in root.list_of("operator", "operator")])
     deployments = _by(
         "deployment", [fleetfile.deployment(t) for t in root.list_of("deployment", "deployment")]
     )
     tasks = {t.name: t for t in (fleetfile.task(t, classes) for t in root.list_of("task", "task"))}
-    root.done()
     fleet = Fleet(tenant=tenant, apps=apps, operators=operators, deployments=deployments, tasks=tasks)
+    register = registers.register(root, fleet, classes)
+    signers = read_signers(root.list_of("signer", "signer"))
+    root.done()
+    fleet = registers.with_registered(fleet, register)
     _cross_check(fleet, len(root.list_of("task", "task")))
-    return Config(fleet=fleet, server=server, log=log, allowed_addresses=allowed)
+    return Config(
+        fleet=fleet,
+        server=server,
+        log=log,
+        register=register,
+        allowed_addresses=allowed,
+        detect=detect,
+        signers=signers,
+        written=written,
+    )
 
 
 def _by(kind: str, items: list[Any]) -> dict[str, Any]:
@@ -171,6 +215,22 @@ def _log(t: Table | None) -> LogSettings:
     settings = LogSettings(
         durability=t.choice("durability", ("default", "strict"), d.durability),
         batch_ms=t.whole("batch_ms", d.batch_ms, 1, 1000),
+    )
+    t.done()
+    return settings
+
+
+def _detect(t: Table | None) -> Detect:
+    d = Detect()
+    if t is None:
+        return d
+    settings = Detect(
+        enabled=t.flag("enabled", d.enabled),
+        max_ms=t.whole("max_ms", d.max_ms, 1, 60_000),
+        max_chars=t.whole("max_chars", d.max_chars, 1, 100_000_000),
+        names=t.flag("names", d.names),
+        images=t.choice("images", ("unscanned", "ignored"), d.images),
+        without=t.texts("without") or (),
     )
     t.done()
     return settings

@@ -15,6 +15,7 @@ from allod.admission.admit import kind_of
 from allod.admission.sizes import bucket
 from allod.domain.decision import NearestChange, Plan
 from allod.domain.errors import Invalid, Refused, Unavailable
+from allod.domain.fleet import CLEAR_TEXT
 from allod.metering.rates import Tariffs, tariffs_of
 from allod.metering.settle import Bounds
 from allod.policy.policy import PolicyQuestion
@@ -24,11 +25,14 @@ from allod.receipts.leaves import exclusions as leaf_exclusions
 from allod.routing.plan import exclusions, plan
 from allod.routing.question import Health, Question, question_of
 from allod.routing.record import decision_record
+from allod.routing.snapshot import snapshot_of
+from allod.store.store import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from allod.domain.decision import Eligibility, Exclusion
     from allod.domain.fleet import Fleet
     from allod.domain.request import Admitted
+    from allod.gateway.shadow import Shadow
     from allod.metering.book import Book
     from allod.policy.policy import Policy
     from allod.receipts.forms import IntentForm, TerminalForm
@@ -37,6 +41,7 @@ MEMO_ENTRIES: Final = 512
 """Over all worlds: with twenty candidates one takes some 40 KB."""
 MEMO_WORLDS: Final = 8
 """Health comes back to what it was: so many states of it are remembered."""
+TOO_LARGE: Final = "the difference is too large for the record"
 _DAY_MS: Final = 86_400_000
 
 
@@ -99,11 +104,18 @@ class Decider:
         policy: the packs in force over this fleet.
         fleet: with what the vault verified.
         book: the price book, or None when no deployment names it.
+        shadow: packs evaluated beside those in force.
+
+    Attributes:
+        snapshot: the fleet as bytes; records name it, so that they can be simulated when it has changed.
 
     """
 
-    def __init__(self, policy: Policy, fleet: Fleet, book: Book | None) -> None:
+    def __init__(
+        self, policy: Policy, fleet: Fleet, book: Book | None, shadow: Shadow | None = None
+    ) -> None:
         self.policy, self.fleet, self._book = policy, fleet, book
+        self.shadow, self.snapshot = shadow, snapshot_of(fleet)
         self._tariffs: Tariffs | None = None
         self._worlds: list[_World] = []
         self._day: tuple[int, date] = (-1, date.min)
@@ -166,6 +178,7 @@ class Decider:
             day=self.day(at_ms),
             purpose=admitted.purpose,
             link_up=link_up,
+            pseudonymised=self.fleet.apps[admitted.app].pseudonymise and CLEAR_TEXT not in admitted.needs,
         )
         eligibility = self.policy.eligible(asked)
         question = question_of(admitted, eligibility, self.fleet, self.tariffs(at_ms), health)
@@ -178,8 +191,9 @@ class Decider:
             "link_up": asked.link_up,
             "air_gapped": self.fleet.tenant.air_gapped,
             "day": f"{asked.day}",
+            "pseudonymised": asked.pseudonymised,
         }
-        record = decision_record(question, made, flags)
+        record = self._record(asked, question, made, flags)
         return Decision(
             asked=asked,
             question=question,
@@ -190,6 +204,20 @@ class Decider:
             record=record,
             record_digest=digest(record),
         )
+
+    def _record(
+        self, asked: PolicyQuestion, question: Question, made: Plan, flags: dict[str, bool | int | str]
+    ) -> bytes:
+        """Write the record; a shadow for which there is no room in it is left at saying so."""
+        configuration, shadow = self.snapshot.digest, self.shadow
+        if shadow is None:
+            return decision_record(question, made, flags, configuration=configuration)
+        seen = shadow.compare(asked, question.eligibility, question, made)
+        record = decision_record(question, made, flags, configuration=configuration, shadow=seen)
+        if len(record) > MAX_RECORD_BYTES:
+            seen = shadow.failed(TOO_LARGE)
+            record = decision_record(question, made, flags, configuration=configuration, shadow=seen)
+        return record
 
     def nearest(self, decision: Decision) -> tuple[NearestChange, ...]:
         """Return the nearest change per excluded candidate: of law where law decides, else of the plan."""
@@ -217,9 +245,13 @@ class Decider:
             raise Invalid("no deployment is configured", "the fleet is empty", "add a [[deployment]]")
         rules = sorted({rule.id for one in decision.excluded for rule in one.rules})
         laws = sorted({rule.law for one in decision.excluded for rule in one.rules if rule.law})
+        unread = [pack.id for pack in self.policy.packs if not pack.reviewed]
         raise Refused(
             "refused: no deployment may serve this request",
-            "decided by " + ", ".join(rules) + (f" ({'; '.join(laws)})" if laws else ""),
+            "decided by "
+            + ", ".join(rules)
+            + (f" ({'; '.join(laws)})" if laws else "")
+            + (f"; no person has reviewed pack {', '.join(unread)}" if unread and laws else ""),
             "see `allod.excluded` for each deployment and `allod.nearest` for the nearest change",
             excluded=decision.excluded,
             nearest=self.nearest(decision),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from allod.domain.chat import ChatCall, EmbedCall
+from allod.domain.errors import Integrity
 from allod.domain.money import ZERO, plain
 from allod.domain.usage import LedgerRow, Usage
 from allod.engines.contract import EngineFault, deliver
@@ -17,7 +18,7 @@ from allod.gateway.reply import Labelled
 from allod.metering.settle import AttemptFacts, Bounds, Delivered, settle
 from allod.metering.usage import openai_block
 from allod.receipts.forms import IntentForm, TerminalForm
-from allod.receipts.leaves import IntentFacts, TerminalFacts
+from allod.receipts.leaves import IntentFacts, TerminalFacts, intent_leaf
 from allod.routing.breaker import backoff_ms, blames_deployment
 from allod.routing.question import bounds_of, output_limit
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from allod.engines.run import AttemptReport, Take
     from allod.gateway.decide import Decision
     from allod.gateway.gateway import Gateway
+    from allod.gateway.preparing import Covering
     from allod.gateway.surfaces.contract import Parsed
+    from allod.receipts.handling import Handling
 
 FORMS: Final = 8
 """Forms of answers kept per decision: an operator may answer with another model name each time."""
@@ -43,7 +46,11 @@ WEAKEST: Final[tuple[Basis, ...]] = ("reserved", "counted", "reported")
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as it came in; ``salts`` are 64 random bytes, ``request`` commits to its body."""
+    """One request as it came in; ``salts`` are 64 random bytes, ``request`` commits to its body.
+
+    ``data`` counts what was found in it and done to it, ``covering`` is what of it may leave to others,
+    ``subject`` the person it is about as the application names them.
+    """
 
     app: App
     surface: Any
@@ -52,6 +59,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     request: str
     salts: bytes
     started: float
+    data: Handling | None = None
+    covering: Covering | None = None
+    subject: str | None = None
 
     @property
     def request_salt(self) -> bytes:
@@ -151,14 +161,18 @@ class Entry:
     def _operate(self, engine: Engine, attempt: Attempt, take: Take) -> Awaitable[None]:
         parsed, admitted = self._ask.parsed, self._ask.admitted
         left = None if admitted.deadline_ms is None else max(1, admitted.deadline_ms - self.elapsed_ms())
-        if admitted.surface == "embeddings":
-            return _embed(engine, EmbedCall(body=parsed.body, deadline_ms=left), take)
         deployment = self._gateway.fleet.deployments[attempt.deployment]
+        body, native, dialect = parsed.body, parsed.native, parsed.native_dialect
+        if self._ask.app.pseudonymise and not self._gateway.fleet.operator_of(deployment).own:
+            body, take = self._covered(take)
+            native, dialect = None, "openai"  # a native body would leave uncovered
+        if admitted.surface == "embeddings":
+            return _embed(engine, EmbedCall(body=body, deadline_ms=left), take)
         call = ChatCall(
-            body=parsed.body,
+            body=body,
             stream=admitted.stream,
-            native=parsed.native,
-            native_dialect=parsed.native_dialect,
+            native=native,
+            native_dialect=dialect,
             effort=attempt.effort,
             max_output_tokens=output_limit(admitted.sizes.max_output_tokens, deployment),
             deadline_ms=left,
@@ -167,12 +181,27 @@ class Entry:
             return _count(engine, call, take, admitted.sizes.input_tokens)
         return deliver(engine, call, take)
 
+    def _covered(self, take: Take) -> tuple[dict[str, Any], Take]:
+        """Return what leaves to another's deployment, and what takes its answer.
+
+        Raises:
+            Integrity: there is nothing that may leave; the plan should not have come here.
+
+        """
+        covering = self._ask.covering
+        if covering is None:
+            raise Integrity("this request is not covered by pseudonyms", "it was about to leave", "report it")
+        return covering.body, covering.taking(take)
+
     # --- leaves, rows and labels
 
     def intent(self) -> tuple[IntentFacts, bytes]:
         """Say what is known before anything is sent: the facts as written, and the leaf."""
         admitted, shared = self._ask.admitted, self.decision.shared
         request = self._ask.request
+        if self._ask.data is not None:
+            facts = msgspec.structs.replace(self._intent(request), data=self._ask.data)
+            return intent_leaf(facts)
         if shared.intent is None:
             shared.intent = IntentForm(self._intent(request))
         return shared.intent.fill(admitted.receipt, admitted.received_at_ms, request)

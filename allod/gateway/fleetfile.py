@@ -105,7 +105,7 @@ def tenant(t: Table, known: frozenset[str] = BASE_CLASSES) -> Tenant:
         relax=tuple(relax),
         sector=t.text("sector"),
         attestations=_named(t, "attestations"),
-        min_seal=_seal(t.raw("min_seal"), "tenant.min_seal") if t.has("min_seal") else None,
+        min_seal=seal(t.raw("min_seal"), "tenant.min_seal") if t.has("min_seal") else None,
         min_seal_score=t.number("min_seal_score", _ZERO, Decimal(SEAL_HIGHEST)),
         shadow=t.texts("shadow") or (),
         four_eyes=t.flag("four_eyes", False),
@@ -201,11 +201,13 @@ def _days(raw: Any, where: str) -> int:
     return raw
 
 
-def _at_rest(raw: Any, where: str) -> tuple[str, ...]:
+def at_rest(raw: Any, where: str) -> tuple[str, ...]:
+    """Read where data is stored: places, or ``none``."""
     return NOWHERE if raw in ("none", ["none"]) else place_set(raw, where)
 
 
-def _seal(raw: Any, where: str) -> tuple[int, ...]:
+def seal(raw: Any, where: str) -> tuple[int, ...]:
+    """Read a sovereignty vector: eight levels from 0 to 4."""
     good = isinstance(raw, list) and len(raw) == SEAL_OBJECTIVES
     if not good or not all(type(x) is int and 0 <= x <= SEAL_HIGHEST for x in raw):
         raise Invalid(
@@ -255,12 +257,12 @@ def deployment(t: Table) -> Deployment:
         operator=t.required("operator"),
         approved=t.flag("approved", True),
         processing=t.fact("processing", place),
-        at_rest=t.fact("at_rest", _at_rest),
+        at_rest=t.fact("at_rest", at_rest),
         transit=t.fact("transit", place_set),
         on_premises=t.fact("on_premises", truth),
         records_auditable=t.fact("records_auditable", truth),
         inspectable=t.fact("inspectable", truth),
-        seal=t.fact("seal", _seal),
+        seal=t.fact("seal", seal),
         retention_days=t.fact("retention_days", _days),
         trains_on_inputs=t.fact("trains_on_inputs", truth),
         agreements=_named(t, "agreements"),

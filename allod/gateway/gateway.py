@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allod.gateway.config import Config
     from allod.gateway.decide import Decider, Decision
     from allod.gateway.entry import Ask, Entry
+    from allod.gateway.preparing import Preparation
     from allod.gateway.reply import Reply
     from allod.receipts.forms import TerminalForm
     from allod.receipts.leaves import IntentFacts, TerminalFacts
@@ -89,6 +90,7 @@ class Gateway:
         decider: law and plans. store: keys, journal, log, tables.
         engines: a driver per deployment id.
         secret: 32 bytes behind pseudonyms.
+        preparation: what is done to requests before they are decided.
         outbox: by which requests and answers leave, once what they rest on is recorded.
 
     """
@@ -102,10 +104,12 @@ class Gateway:
         store: Store,
         engines: Mapping[str, Engine],
         secret: bytes,
+        preparation: Preparation,
         outbox: Outbox | None = None,
     ) -> None:
         self.config, self.fleet, self.decider = config, fleet, decider
-        self.index, self.chance = Index(fleet), Chance()
+        self.preparation = preparation
+        self.index, self.chance = Index(fleet, decider.policy.classes), Chance()
         self.outbox = outbox or Outbox()
         self.outbox.before = store.hand_over
         self.store, self.engines = store, engines
@@ -179,6 +183,7 @@ class Gateway:
             app=ask.admitted.app,
             salts=(ask.request_salt, ask.response_salt),
             record=decision.record,
+            subject=ask.subject,
         )
 
     async def durable(self, seq: int) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from allod.engines.contract import EngineFault
 from allod.engines.outbox import Outbox
-from allod.gateway import compose
+from allod.gateway import changes, compose, declassifying
 from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
 from allod.gateway.gateway import LOG, Gateway
+from allod.gateway.preparing import Preparation
+from allod.gateway.standing import Standing, begin
 from allod.gateway.surfaces.openapi import document
 from allod.receipts.leaves import NoticeFacts
 from allod.store.store import Store
@@ -38,6 +41,14 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
     """
     fleet = setting.fleet
     decider = compose.decider(fleet, setting.packs)
+    approved = changes.enforce(setting, decider.policy, datetime.now(UTC).date())
+    secret = compose.pseudonym_secret(setting.home)
+    declassified = declassifying.load(
+        setting.home, setting.config.signers, datetime.now(UTC).date(), four_eyes=fleet.tenant.four_eyes
+    )
+    preparation = Preparation(
+        fleet, decider.policy.classes, setting.config.detect, declassified, secret, Gateway.defect
+    )
     pace = Settings(gather_s=setting.config.log.batch_ms / 1000)
     store = await asyncio.to_thread(Store.open, setting.home, settings=pace)
     try:
@@ -49,10 +60,16 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
             decider=decider,
             store=store,
             engines=engines,
-            secret=compose.pseudonym_secret(setting.home),
+            secret=secret,
+            preparation=preparation,
             outbox=outbox,
         )
-        _record_start(gateway)
+        kept = decider.snapshot
+        await asyncio.to_thread(store.database.keep_configuration, kept.digest, kept.body)
+        standing = await asyncio.to_thread(
+            begin, store, setting, decider.policy.packs, approved, gateway.tenant_pseudonym, gateway.now_ms()
+        )
+        _record_start(gateway, standing, declassified)
         loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]
         try:
             catalogue = Catalogue(fleet, gateway.now_ms() // 1000)
@@ -77,8 +94,10 @@ async def _load(name: str, engine: Engine) -> None:
         LOG.error("%s cannot serve: %s", name, fault.detail)
 
 
-def _record_start(gateway: Gateway) -> None:
-    """Log that the gateway starts, with which law and fleet, and each demand the tenant waives."""
+def _record_start(
+    gateway: Gateway, standing: Standing, declassified: tuple[declassifying.Standing, ...]
+) -> None:
+    """Log that the gateway starts, with which law and fleet, each demand waived and each declassification."""
     now = gateway.now_ms()
     packs, fleet = gateway.decider.policy.digests(gateway.decider.day(now))
     gateway.store.append_notice(
@@ -87,7 +106,12 @@ def _record_start(gateway: Gateway) -> None:
             at_ms=now,
             tenant=gateway.tenant_pseudonym,
             subject="start",
-            facts={"packs": packs, "fleet": fleet},
+            facts={
+                "packs": packs,
+                "fleet": fleet,
+                "configuration": gateway.decider.snapshot.digest,
+                **standing.facts(),
+            },
         )
     )
     for waived in gateway.fleet.tenant.relax:
@@ -102,11 +126,27 @@ def _record_start(gateway: Gateway) -> None:
             )
         )
 
+    for one in declassified:
+        said = one.said
+        facts = {"app": said.app, "types": ", ".join(said.types), "until": f"{said.until}"}
+        gateway.store.append_notice(
+            NoticeFacts(
+                id=gateway.fresh_receipt(now),
+                at_ms=now,
+                tenant=gateway.tenant_pseudonym,
+                subject="declassification",
+                detail=said.reason,
+                facts={**facts, "id": said.id, "signed": ", ".join(s.who for s in one.signatures)},
+            )
+        )
+
 
 def _notices(setting: Setting, gateway: Gateway) -> list[str]:
     out = [f"{name}: {why}" for name, why in setting.trouble.items()]
     out += [f"{name} cannot serve: {why}" for name, why in gateway.health().unready.items()]
     out += [f"{w.rule} is waived by {w.signer}: {w.reason}" for w in setting.fleet.tenant.relax]
+    if setting.fleet.tenant.shadow:
+        out.append(f"in shadow, not deciding: {', '.join(setting.fleet.tenant.shadow)}")
     abouts = {name: engine.describe() for name, engine in gateway.engines.items()}
     out += [f"{n}: {about.notice}" for n, about in abouts.items() if about.evidence == "simulated"]
     return list(dict.fromkeys(out))

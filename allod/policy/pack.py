@@ -38,7 +38,7 @@ from allod.policy.lists import PlaceList
 
 __all__ = [
     "BASE", "PERMIT", "Case", "Manifest", "Name", "Obligation", "Pack", "Rule", "Source", "Theorem",
-    "Weighting", "expressions", "load_pack", "path_of", "run_lint", "unknown_name",
+    "Weighting", "digest_of_files", "expressions", "load_pack", "path_of", "run_lint", "unknown_name",
 ]  # fmt: skip
 
 BASE: Final = "base"
@@ -283,6 +283,11 @@ def _own(files: Mapping[str, bytes]) -> dict[str, bytes]:
         for path in sorted(files)
         if not path.endswith((".py", ".pyc")) and "__pycache__" not in path.split("/")
     }
+
+
+def digest_of_files(files: Mapping[str, bytes]) -> str:
+    """Return the canonical digest of a pack's files (``Pack.digest``), without judging what is in them."""
+    return _digest(files)
 
 
 def _digest(files: Mapping[str, bytes]) -> str:

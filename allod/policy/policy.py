@@ -173,6 +173,21 @@ class Policy:
         self._check(q)
         return _remember(epoch.eligible, asked, self._decide(q, epoch), MEMO_EXPLAINED)
 
+    def kept(self, q: PolicyQuestion) -> frozenset[str]:
+        """Return who may see the request as ``eligible`` does, without reasons and without remembering it.
+
+        Raises:
+            Invalid, Integrity: as ``eligible``.
+
+        """
+        epoch = self._epochs.get(q.day) or self._enter(q.day)
+        self._check(q)
+        if epoch.overdue:
+            return frozenset()
+        context, judge = self._values(q), epoch.program.judge
+        envs = ((name, _env(q.app, name, context, epoch.store)) for name in self.subjects)
+        return frozenset(name for name, env in envs if not self.against(judge(env)))
+
     def recheck(self, q: PolicyQuestion, deployment: str) -> bool:
         """Decide again by the reference whether this deployment may see the request; False on any doubt."""
         try:

@@ -58,13 +58,11 @@ class IntentFacts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: the receipt id; at_ms: the request's one clock reading, UTC milliseconds.
         tenant, app: pseudonyms (``commitment.pseudonym``).
-        surface: the HTTP surface.
-        request: salted commitment to the request body as received.
+        surface: the HTTP surface; request: salted commitment to the body as received.
         classes: expanded and sorted.
         pack, fleet, decision: ``sha256:`` digests; ``decision`` is that of the decision record.
         plan: ids of the deployments that may be tried, in order; empty when the request is refused.
-        parents: receipt ids this one stems from.
-        durability: what was waited for before the first byte left.
+        parents: receipt ids this one stems from; durability: what was waited for before the first byte left.
         data: what was found in it and done to it, or None for nothing.
 
     """
@@ -245,10 +243,10 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 @lru_cache(maxsize=64)
 def leaf_time(at_ms: int) -> str:
     """Write UTC milliseconds as ``2026-11-25T19:15:01.000Z`` (``domain.money.rfc3339``, but faster)."""
-    seconds, ms = divmod(at_ms, 1000)
-    days, second = divmod(seconds, 86_400)
-    minute = second // 60
-    return _day(days) + _MINUTES[minute] + _SECONDS[second - 60 * minute] + _MILLIS[ms]
+    days, ms_of_day = divmod(at_ms, 86_400_000)
+    minute, rest = divmod(ms_of_day, 60_000)
+    second, ms = divmod(rest, 1000)
+    return _day(days) + _MINUTES[minute] + _SECONDS[second] + _MILLIS[ms]
 
 
 @lru_cache(maxsize=8)

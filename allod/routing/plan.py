@@ -12,12 +12,15 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from allod.domain.decision import Attempt, Candidate, DecidingRule, Exclusion, NearestChange, Plan
+from allod.domain.fleet import CLEAR_TEXT
 from allod.domain.money import ZERO, plain
-from allod.routing.question import facts_of
+from allod.routing.question import DeploymentFacts, facts_of
 
 if TYPE_CHECKING:
-    from allod.routing.question import DecisionFacts, DeploymentFacts, Question
+    from allod.routing.question import DecisionFacts, Question
 
 MAX_ATTEMPTS: Final = 4
 """Deployments one request may try, each with its own retries."""
@@ -32,22 +35,47 @@ def plan(question: Question) -> Plan:
 
 def decide(facts: DecisionFacts) -> Plan:
     """Make the plan from its recorded facts alone (I8)."""
+    chosen = choose(facts)
+    judged, able, up = chosen.judged, chosen.able, chosen.up
+    return Plan(
+        attempts=tuple(_attempt(facts, one) for one in up[:MAX_ATTEMPTS]),
+        candidates=tuple(_shown(one, rules) for one, rules in judged),
+        objective=facts.objective,
+        why=_why(facts, judged_out=len(judged) - len(able), up=up, able=able),
+        resting=chosen.down,
+        nearest=tuple(_nearest(one, rules) for one, rules in judged if rules and not one.law),
+    )
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """The judgement behind a plan: candidates with the rules against each, and the able ones in their order.
+
+    ``up`` are those that can serve now; a plan tries the first ``MAX_ATTEMPTS`` of them.
+    """
+
+    judged: list[tuple[DeploymentFacts, tuple[DecidingRule, ...]]]
+    able: list[DeploymentFacts]
+    up: list[DeploymentFacts]
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """The deployments a plan would try, in order."""
+        return tuple(one.deployment for one in self.up[:MAX_ATTEMPTS])
+
+    @property
+    def down(self) -> tuple[str, ...]:
+        """Able deployments that cannot serve now."""
+        return tuple(one.deployment for one in self.able if one.resting or one.unready is not None)
+
+
+def choose(facts: DecisionFacts) -> Choice:
+    """Judge every candidate and put the able ones in order: all of a plan but its words."""
     judged = [(one, one.law or tuple(_reasons(facts, one))) for one in facts.candidates]
     able = [one for one, rules in judged if not rules]
     if not facts.ordered:
         with localcontext(prec=_DIGITS):
             able.sort(key=lambda one: _rank(facts, one))
-    up = [one for one in able if not one.resting and one.unready is None]
-    down = tuple(one.deployment for one in able if one.resting or one.unready is not None)
-    attempts = tuple(_attempt(facts, one) for one in up[:MAX_ATTEMPTS])
-    return Plan(
-        attempts=attempts,
-        candidates=tuple(_shown(one, rules) for one, rules in judged),
-        objective=facts.objective,
-        why=_why(facts, judged_out=len(judged) - len(able), up=up, able=able),
-        resting=down,
-        nearest=tuple(_nearest(one, rules) for one, rules in judged if rules and not one.law),
-    )
+    return Choice(judged, able, [one for one in able if not one.resting and one.unready is None])
 
 
 def exclusions(of: Plan) -> tuple[Exclusion, ...]:
@@ -153,6 +181,15 @@ def _why(
 
 
 def _lacks(one: DeploymentFacts, need: str) -> DecidingRule:
+    if need == CLEAR_TEXT:
+        return DecidingRule(
+            id=f"capability.{need}",
+            law="",
+            got=f"{one.deployment} is another's, and pseudonyms cannot cover this request",
+            required="a deployment of our own",
+            source="app.pseudonymise",
+            remedy="ask without logprobs, pictures or stop sequences, or use a deployment of our own",
+        )
     return _rule(
         one,
         f"capability.{need}",

@@ -15,7 +15,7 @@ import msgspec
 
 from allod.admission.sizes import bucket
 from allod.domain.decision import DecidingRule, Eligibility
-from allod.domain.fleet import SEAL_WEIGHTS, Deployment, Effort, Fleet, Objective
+from allod.domain.fleet import CLEAR_TEXT, SEAL_WEIGHTS, Deployment, Effort, Fleet, Objective
 from allod.domain.usage import Usage
 from allod.metering.rates import Tariff, Tariffs, cost
 from allod.metering.settle import Bounds
@@ -218,7 +218,7 @@ def facts_of(question: Question) -> DecisionFacts:
     )
 
 
-_UNDECIDED: Final = DecidingRule(
+UNDECIDED: Final = DecidingRule(
     id="policy.undecided",
     law="",
     got="no decision",
@@ -226,6 +226,7 @@ _UNDECIDED: Final = DecidingRule(
     source="eligibility",
     remedy="report this: policy did not decide about a deployment, and that denies it",
 )
+"""The rule against a deployment that an eligibility says nothing about."""
 
 
 def candidate(
@@ -234,7 +235,7 @@ def candidate(
     """Reduce one deployment to what a decision reads of it; ``unlawful`` holds the rules against each."""
     name = deployment.id
     if name not in question.eligibility.kept or name in unlawful:
-        return DeploymentFacts(deployment=name, law=unlawful.get(name) or (_UNDECIDED,), listed=listed)
+        return DeploymentFacts(deployment=name, law=unlawful.get(name) or (UNDECIDED,), listed=listed)
     tariff = question.tariffs.by_deployment.get(name)
     expected, most = (None, None) if tariff is None else _estimate(question, deployment, tariff)
     key = question.task if question.task is not None and question.task in deployment.quality else "default"
@@ -242,7 +243,7 @@ def candidate(
     return DeploymentFacts(
         deployment=name,
         listed=listed,
-        takes=tuple(sorted(deployment.takes)),
+        takes=_takes(question, deployment),
         context_tokens=deployment.context_tokens,
         quality=deployment.quality.get(key),
         quality_key=key,
@@ -257,6 +258,12 @@ def candidate(
         unready=health.unready.get(name),
         retries=deployment.retries,
     )
+
+
+def _takes(question: Question, deployment: Deployment) -> tuple[str, ...]:
+    """Return what a deployment takes; what must not be covered by pseudonyms only our own do."""
+    own = CLEAR_TEXT in question.needs and question.fleet.operator_of(deployment).own
+    return tuple(sorted({*deployment.takes, CLEAR_TEXT} if own else deployment.takes))
 
 
 def _estimate(question: Question, deployment: Deployment, tariff: Tariff) -> tuple[Decimal, Decimal]:

@@ -1,7 +1,8 @@
 """Decision records: everything a plan was made of, kept so that the decision can be made again (I8).
 
 A record is canonical JSON without content and without a clock reading. ``replay`` makes the plan again from
-the recorded facts alone; that it equals the recorded plan is what an auditor checks.
+the recorded facts alone; that it equals the recorded plan is what an auditor checks. Records of the older
+format name no ``configuration``, the snapshot of the fleet they were decided with.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from allod.domain.money import plain
 from allod.receipts.canonical import canonical, parse
 from allod.routing.plan import decide
 from allod.routing.question import DecisionFacts, facts_of
+from allod.routing.shadow import Shadowed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allod.routing.question import Question
 
-FORMAT: Final = "allod-decision-1"
+FORMAT: Final = "allod-decision-2"
+OLDER: Final = "allod-decision-1"
+"""Written until configurations were kept; read for ever."""
+FORMATS: Final = frozenset({FORMAT, OLDER})
+_OPTIONAL: Final = ("configuration", "shadow")
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,6 +42,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         packs, fleet: digests the law was decided with; price digests stand with the candidates.
         facts: what the decision was made of.
         plan: what was decided.
+        configuration: digest of the fleet's snapshot (``routing.snapshot``); None in the older format.
+        shadow: what packs in shadow would have decided, where there are any.
 
     """
 
@@ -46,33 +54,48 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     fleet: str
     facts: DecisionFacts
     plan: Plan
+    configuration: str | None = None
+    shadow: Shadowed | None = None
 
 
 def decision_record(
-    question: Question, plan: Plan, flags: Mapping[str, bool | int | str] | None = None
+    question: Question,
+    plan: Plan,
+    flags: Mapping[str, bool | int | str] | None = None,
+    *,
+    configuration: str | None = None,
+    shadow: Shadowed | None = None,
 ) -> bytes:
     """Write the record of a decision as canonical JSON; equal decisions have equal bytes."""
-    return canonical(
-        _plain(
-            {
-                "format": FORMAT,
-                "asked": {
-                    "app": question.app,
-                    "surface": question.surface,
-                    "classes": question.classes,
-                    "purpose": question.purpose,
-                    "pinned": question.pinned,
-                    "max_output_tokens": question.max_output_tokens,
-                    "choices": question.choices,
-                },
-                "flags": dict(flags or {}),
-                "packs": question.eligibility.pack_digest,
-                "fleet": question.eligibility.fleet_digest,
-                "facts": facts_of(question),
-                "plan": plan,
-            }
-        )
+    recorded = Recorded(
+        format=FORMAT,
+        asked={
+            "app": question.app,
+            "surface": question.surface,
+            "classes": question.classes,
+            "purpose": question.purpose,
+            "pinned": question.pinned,
+            "max_output_tokens": question.max_output_tokens,
+            "choices": question.choices,
+        },
+        flags=dict(flags or {}),
+        packs=question.eligibility.pack_digest,
+        fleet=question.eligibility.fleet_digest,
+        facts=facts_of(question),
+        plan=plan,
+        configuration=configuration,
+        shadow=shadow,
     )
+    return write_record(recorded)
+
+
+def write_record(recorded: Recorded) -> bytes:
+    """Write a record; what it lacks (``configuration``, ``shadow``) is left out."""
+    data = plain_data(recorded)
+    for name in _OPTIONAL:
+        if data[name] is None:
+            del data[name]
+    return canonical(data)
 
 
 def read_record(record: bytes) -> Recorded:
@@ -87,7 +110,7 @@ def read_record(record: bytes) -> Recorded:
         recorded = msgspec.convert(data, Recorded)
     except msgspec.ValidationError as error:
         raise Integrity("the decision record cannot be read", str(error), "get it again") from error
-    if recorded.format != FORMAT:
+    if recorded.format not in FORMATS:
         raise Integrity("the decision record has another format", f"got {recorded.format}, expected {FORMAT}")
     return recorded
 
@@ -103,14 +126,14 @@ def holds(record: bytes) -> bool:
     return decide(recorded.facts) == recorded.plan
 
 
-def _plain(value: Any) -> Any:
+def plain_data(value: Any) -> Any:
     """Turn structs into JSON data: money and probabilities in plain notation, everything else as it is."""
     if isinstance(value, msgspec.Struct):
-        return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+        return {name: plain_data(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain_data(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain_data(item) for key, item in value.items()}
     return value

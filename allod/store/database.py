@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 OPEN: Final = "open"
 BUSY_S: Final = 5.0
 MANY: Final = 16
+ERASING: Final = 7036874417767
+"""The advisory lock that keeps batches and erasures apart in PostgreSQL; SQLite has one writer at a time."""
 _LITE: Final = "sqlite:///"
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON")
 _DRIVERS: Final = ("sqlite3", "sqlalchemy", "psycopg")
@@ -49,14 +51,34 @@ class Request(msgspec.Struct, frozen=True):
     response_salt: bytes | None
     decision: str
     attempts: bytes | None = None
+    subject: bytes | None = None
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """One decision and the requests that share it.
+
+    ``receipt`` is the first of these, ``at_ms`` its time, ``body`` the decision record, None if that is lost.
+    """
+
+    digest: str
+    requests: int
+    receipt: str
+    at_ms: int
+    body: bytes | None
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
-    """What one batch adds to the tables; rows are tuples in column order."""
+    """What one batch adds to the tables; rows are tuples in column order.
+
+    ``subjects`` are salts of people with their digests, ``scrubs`` the receipts that are to be forgotten if
+    the salt of this digest was erased.
+    """
 
     requests: Sequence[tuple[Any, ...]] = ()
     ledger: Sequence[tuple[Any, ...]] = ()
     records: Sequence[tuple[str, bytes]] = ()
+    subjects: Sequence[tuple[str, bytes, int, str]] = ()
+    scrubs: Sequence[tuple[str, str]] = ()
     next_seq: int
 
 
@@ -151,6 +173,8 @@ class Database:
             _put(cursor, self.text.put_request, work.requests)
             _put(cursor, self.text.put_ledger, work.ledger)
             _put(cursor, self.text.put_record, work.records)
+            if work.subjects or work.scrubs:
+                self._put_subjects(cursor, work)
             cursor.execute(self.text.put_applied, (origin, work.next_seq))
             if lite:
                 cursor.execute("COMMIT")
@@ -198,6 +222,24 @@ class Database:
                     self._reader = self._open_file()
                 return self._reader.execute(text, values).fetchall()
 
+    def change(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run one of ``self.text`` that changes something, for each row of values, all or nothing.
+
+        Raises:
+            Unavailable: the tables cannot be written.
+
+        """
+        with self.faults("written"):
+            connection = self._open_file() if self.path else self.engine.raw_connection()
+            try:
+                cursor = connection.cursor()
+                if self.path:
+                    cursor.execute("BEGIN IMMEDIATE")
+                cursor.executemany(text, rows)
+                connection.commit()
+            finally:
+                connection.close()
+
     def applied(self, origin: str) -> int | None:
         """Return the first frame of this log that is not in the tables, or None if none ever was."""
         rows = self.read(self.text.applied, origin)
@@ -217,6 +259,38 @@ class Database:
         rows = self.read(self.text.record, digest)
         return bytes(rows[0][0]) if rows else None
 
+    def subject_salt(self, lookup: str) -> bytes | None:
+        """Return the salt of a person, by ``subjects.lookup_of``."""
+        rows = self.read(self.text.subject, lookup)
+        return bytes(rows[0][0]) if rows else None
+
+    def keep_configuration(self, digest: str, body: bytes) -> None:
+        """Keep the snapshot of a fleet; durable, and once per digest.
+
+        Raises:
+            Unavailable: the tables cannot be written.
+
+        """
+        with self.faults("written"):
+            if self.path is None:
+                self._write_server(self.text.put_configuration, (digest, body))
+                return
+            connection = self._open_file()
+            try:
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(self.text.put_configuration, (digest, body))
+            finally:
+                connection.close()
+
+    def configuration(self, digest: str) -> bytes | None:
+        """Return the snapshot of a fleet by its digest, or None: it was not kept, or is lost."""
+        rows = self.read(self.text.configuration, digest)
+        return as_bytes(rows[0][0]) if rows else None
+
+    def configurations(self) -> list[tuple[str, bytes]]:
+        """Return all snapshots of fleets with their digests."""
+        return [(str(digest), as_bytes(body)) for digest, body in self.read(self.text.configurations)]
+
     # --- reports and rare changes, by way of SQLAlchemy Core
 
     def recent(self, limit: int, app: str | None = None) -> list[Request]:
@@ -230,6 +304,12 @@ class Database:
         from allod.store import reports  # noqa: PLC0415
 
         return reports.requests(self, origin)
+
+    def of_subject(self, tag: bytes) -> Iterator[list[Request]]:
+        """Go through the requests with a tag (``subjects.tag_of``) by id, a thousand at a time."""
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.of_subject(self, tag)
 
     def rows(
         self,
@@ -249,6 +329,17 @@ class Database:
         return reports.rows(
             self, receipt=receipt, receipts=receipts, app=app, since_ms=since_ms, until_ms=until_ms
         )
+
+    def decisions(
+        self, origin: str, *, since_ms: int | None = None, until_ms: int | None = None
+    ) -> Iterator[Decided]:
+        """Go through the decisions of a log's requests, each once with the number of its requests.
+
+        ``until_ms`` is exclusive. Requests that are committed meanwhile are not seen.
+        """
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.decisions(self, origin, since_ms=since_ms, until_ms=until_ms)
 
     def spent(self, *, app: str | None = None, since_ms: int | None = None) -> Decimal:
         """Add up what attempts cost in USD, exactly."""
@@ -270,6 +361,14 @@ class Database:
             self._generation += 1
         return self._hot
 
+    def _put_subjects(self, cursor: Any, work: Work) -> None:
+        if self.path is None:  # an erasure under way would not see what this batch adds
+            cursor.execute(f"SELECT pg_advisory_xact_lock_shared({ERASING})")
+        if work.subjects:
+            cursor.executemany(self.text.put_subject, work.subjects)
+        if work.scrubs:
+            cursor.executemany(self.text.scrub, work.scrubs)
+
     def _open_file(self) -> sqlite3.Connection:
         assert self.path is not None
         connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
@@ -287,6 +386,17 @@ class Database:
             cursor = connection.cursor()
             cursor.execute(text, values)
             return list(cursor.fetchall())
+        except Exception:
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    def _write_server(self, text: str, values: tuple[object, ...]) -> None:
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute(text, values)
+            connection.commit()
         except Exception:
             connection.invalidate()
             raise
@@ -340,6 +450,11 @@ def ledger_tuple(row: LedgerRow) -> tuple[Any, ...]:
         usage.cache_write_1h_tokens, usage.output_tokens, usage.reasoning_tokens, plain(row.cost_usd),
         row.price_digest, row.first_token_ms, row.total_ms, row.detail,
     )  # fmt: skip
+
+
+def as_bytes(value: Any) -> bytes:
+    """Return what a column of bytes holds; text that somebody put there is bytes of another digest."""
+    return value.encode() if isinstance(value, str) else bytes(value)
 
 
 def reason_of(fault: BaseException) -> str:

@@ -10,8 +10,9 @@ import msgspec
 from allod.domain.errors import Integrity
 from allod.receipts.merkle import leaf_hash
 from allod.store.database import OPEN, Database, Request, Work
-from allod.store.frames import AttemptFrame, Frame, IntentFrame, TerminalFrame
+from allod.store.frames import AttemptFrame, Frame, IntentFrame, SubjectMark, TerminalFrame
 from allod.store.logfiles import Addition, LogFiles
+from allod.store.subjects import digest_of
 
 _ATTEMPTS: Final = msgspec.msgpack.Decoder(list[AttemptFrame])
 
@@ -20,7 +21,8 @@ class Pending(msgspec.Struct, kw_only=True):
     """A request whose intent has passed here and whose end has not.
 
     ``leaf`` is None where the intent's segment is gone: it is read from the log. ``attempts`` are by number,
-    so that a frame seen twice counts once.
+    so that a frame seen twice counts once. ``subject`` is the tag of whom it is about, ``salt_digest`` that
+    of the salt it was made with (None for a request that outlived its segment: its row is in the tables).
     """
 
     receipt: str
@@ -33,6 +35,8 @@ class Pending(msgspec.Struct, kw_only=True):
     decision: str
     leaf: bytes | None
     attempts: dict[int, AttemptFrame] = msgspec.field(default_factory=dict)
+    subject: bytes | None = None
+    salt_digest: str | None = None
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -66,6 +70,8 @@ class Derivation:
         requests: list[tuple[Any, ...]] = []
         ledger: list[tuple[Any, ...]] = []
         records: list[tuple[str, bytes]] = []
+        subjects: list[tuple[str, bytes, int, str]] = []
+        scrubs: list[tuple[str, str]] = []
         index, seq = self.files.edge.size, self.next_seq
         for frame in frames:
             seq += 1
@@ -77,6 +83,8 @@ class Derivation:
             leaves.append((frame.leaf, leaf_hash(frame.leaf)))
             if isinstance(frame, IntentFrame):
                 self.pending[frame.receipt] = _begun(frame, seq - 1, index)
+                if frame.subject is not None and seq > self.applied:
+                    subjects.append(_person(frame.subject, frame.at_ms))
                 if frame.record is not None and seq > self.applied:
                     records.append((frame.decision, frame.record))
             elif isinstance(frame, TerminalFrame):
@@ -84,11 +92,19 @@ class Derivation:
                 if seq > self.applied:
                     requests.append(self._ended(begun, frame, index))
                     ledger += frame.rows
+                    scrubs += _scrubs(begun)
             index += 1
         self.next_seq = seq
         work = None
-        if requests or ledger or records:
-            work = Work(requests=requests, ledger=ledger, records=records, next_seq=seq)
+        if requests or ledger or records or subjects:
+            work = Work(
+                requests=requests,
+                ledger=ledger,
+                records=records,
+                subjects=subjects,
+                scrubs=scrubs,
+                next_seq=seq,
+            )
         return Batch(self.files.addition(leaves) if leaves else None, work, seq)
 
     def commit(self, work: Work) -> None:
@@ -104,11 +120,13 @@ class Derivation:
         old = [p for p in self.pending.values() if p.seq < first_seq]
         rows = [
             (p.receipt, self.origin, p.app, p.at_ms, OPEN, p.intent_index, None, p.request_salt,
-             p.response_salt, p.decision, msgspec.msgpack.encode(list(p.attempts.values())))
+             p.response_salt, p.decision, msgspec.msgpack.encode(list(p.attempts.values())), p.subject)
             for p in old
         ]  # fmt: skip
+        scrubs = [scrub for p in old for scrub in _scrubs(p)]
         self.files.sync()
-        self.database.commit(self.origin, Work(requests=rows, next_seq=self.next_seq), durable=True)
+        work = Work(requests=rows, scrubs=scrubs, next_seq=self.next_seq)
+        self.database.commit(self.origin, work, durable=True)
         self.applied = self.next_seq
 
     def load_open(self) -> None:
@@ -125,7 +143,7 @@ class Derivation:
             )
         return (
             begun.receipt, self.origin, begun.app, begun.at_ms, frame.status, begun.intent_index, index,
-            begun.request_salt, begun.response_salt, begun.decision, None,
+            begun.request_salt, begun.response_salt, begun.decision, None, begun.subject,
         )  # fmt: skip
 
 
@@ -142,6 +160,7 @@ def _pending(row: Request) -> Pending:
         decision=row.decision,
         leaf=None,
         attempts={a.attempt: a for a in attempts},
+        subject=row.subject,
     )
 
 
@@ -156,4 +175,16 @@ def _begun(frame: IntentFrame, seq: int, index: int) -> Pending:
         response_salt=frame.response_salt,
         decision=frame.decision,
         leaf=frame.leaf,
+        subject=None if frame.subject is None else frame.subject.tag,
+        salt_digest=None if frame.subject is None else digest_of(frame.subject.salt),
     )
+
+
+def _scrubs(begun: Pending | None) -> list[tuple[str, str]]:
+    if begun is None or begun.salt_digest is None:
+        return []
+    return [(begun.receipt, begun.salt_digest)]
+
+
+def _person(mark: SubjectMark, at_ms: int) -> tuple[str, bytes, int, str]:
+    return mark.lookup, mark.salt, at_ms, digest_of(mark.salt)

@@ -26,8 +26,19 @@ KINDS: Final = (INTENT, ATTEMPT, TERMINAL, NOTICE)
 MAX_FRAME_BYTES: Final = 1 << 20
 
 
+class SubjectMark(msgspec.Struct, frozen=True, array_like=True):
+    """Whom a request is about (``subjects``): where the salt is found, the salt, and the tag made with it."""
+
+    lookup: str
+    salt: bytes
+    tag: bytes
+
+
 class IntentFrame(msgspec.Struct, frozen=True, array_like=True):
-    """An intent leaf with what the log must not hold: app, salts, and the decision record if it is new."""
+    """An intent leaf with what the log must not hold: app, salts, and the decision record if it is new.
+
+    Frames written before there were subjects end with ``record``.
+    """
 
     receipt: str
     at_ms: int
@@ -37,6 +48,7 @@ class IntentFrame(msgspec.Struct, frozen=True, array_like=True):
     response_salt: bytes | None
     decision: str
     record: bytes | None
+    subject: SubjectMark | None = None
 
 
 class AttemptFrame(msgspec.Struct, frozen=True, array_like=True):

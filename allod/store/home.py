@@ -77,6 +77,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.log / "checkpoint"
 
     @property
+    def erased(self) -> Path:
+        """What was erased while the journal may still hold it (``subjects``)."""
+        return self.log / "erased"
+
+    @property
     def lock(self) -> Path:
         """The file whose lock the one writer holds."""
         return self.log / "lock"

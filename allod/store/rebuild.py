@@ -2,7 +2,9 @@
 
 The log says who asked (by pseudonym), what was decided and what each attempt cost; it does not say the salts,
 the decision records, or what a request still open had reserved: those are lost, and a notice in the log says
-so. Keys are not in the log at all and must be made anew.
+so. Keys are not in the log at all and must be made anew. Nor does it say whom a request was about: no request
+whose frame the journal has let go of can be found by person afterwards. What was erased stays erased
+(``subjects``).
 """
 
 from __future__ import annotations
@@ -110,7 +112,7 @@ def _request(
     origin: str, app: str, first: int, intent: dict[str, Any], last: int | None, status: str
 ) -> tuple[Any, ...]:
     at_ms = _ms(intent["time"])
-    return (intent["id"], origin, app, at_ms, status, first, last, None, None, intent["decision"], None)
+    return (intent["id"], origin, app, at_ms, status, first, last, None, None, intent["decision"], None, None)
 
 
 def _rows(leaf: dict[str, Any], app: str, intent: dict[str, Any]) -> list[LedgerRow]:

@@ -35,6 +35,7 @@ from allod.store.journal import (
     read_head,
 )
 from allod.store.logfiles import LogFiles
+from allod.store.subjects import remember, restore
 
 CHUNK: Final = 2000
 
@@ -182,7 +183,11 @@ def recover(
         derivation = Derivation(key.name, files, database, next_seq=anchor.first_seq)
         derivation.applied = applied
         derivation.load_open()
+        news = restore(home, database)
         scan = derive(found, anchor, derivation)
+        if news:
+            database.change(database.text.scrub_erased, [()])
+        remember(home, database)
         drop_empty(found, scan)
     except OSError as fault:
         raise unwritable(home.log, fault) from fault

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 3
 
 APP_KEY: Final = ("digest", "app", "created_at_ms", "expires_at_ms", "revoked_at_ms")
 REQUEST: Final = (
     "receipt", "origin", "app", "at_ms", "status", "intent_index", "terminal_index", "request_salt",
-    "response_salt", "decision", "attempts",
+    "response_salt", "decision", "attempts", "subject",
 )  # fmt: skip
 LEDGER: Final = (
     "receipt", "attempt", "app", "task", "deployment", "started_at_ms", "status", "basis", "input_tokens",
@@ -22,6 +22,9 @@ LEDGER: Final = (
 )  # fmt: skip
 DECISION_RECORD: Final = ("digest", "body")
 APPLIED: Final = ("origin", "next_seq")
+CONFIGURATION: Final = ("digest", "body")
+SUBJECT: Final = ("lookup", "salt", "created_at_ms")
+ERASED: Final = ("name", "at_ms")
 
 REPLACED: Final = ("status", "terminal_index", "attempts")
 """What the end of a request changes in a row that was kept ``open``; its salts may have been erased since."""
@@ -49,9 +52,28 @@ class Statements:
         self.put_ledger = upsert("ledger", LEDGER, ("receipt", "attempt"), mark)
         self.put_record = upsert("decision_record", DECISION_RECORD, ("digest",), mark)
         self.put_applied = upsert("applied", APPLIED, ("origin",), mark, ("next_seq",))
+        self.put_subject = (
+            f"INSERT INTO subject ({', '.join(SUBJECT)}) SELECT {mark}, {mark}, {mark} "  # noqa: S608
+            f"WHERE NOT EXISTS (SELECT 1 FROM erased WHERE name = {mark}) "
+            "ON CONFLICT (lookup) DO NOTHING"
+        )
+        self.scrub = (
+            "UPDATE request SET request_salt = NULL, response_salt = NULL, subject = NULL "  # noqa: S608
+            f"WHERE receipt = {mark} AND EXISTS (SELECT 1 FROM erased WHERE name = {mark})"
+        )
+        self.put_erased = upsert("erased", ERASED, ("name",), mark)
+        self.erased = "SELECT name, at_ms FROM erased"
+        self.scrub_erased = (
+            "UPDATE request SET request_salt = NULL, response_salt = NULL "
+            "WHERE receipt IN (SELECT name FROM erased)"
+        )
+        self.subject = f"SELECT salt FROM subject WHERE lookup = {mark}"  # noqa: S608
         self.version = "SELECT max(version) FROM migration"
         self.applied = f"SELECT next_seq FROM applied WHERE origin = {mark}"  # noqa: S608
         self.request = f"{requests} WHERE receipt = {mark}"
         self.open_requests = f"{requests} WHERE origin = {mark} AND status = 'open'"
         self.keys = f"SELECT {', '.join(APP_KEY)} FROM app_key ORDER BY created_at_ms, digest"  # noqa: S608
         self.record = f"SELECT body FROM decision_record WHERE digest = {mark}"  # noqa: S608
+        self.put_configuration = upsert("configuration", CONFIGURATION, ("digest",), mark)
+        self.configuration = f"SELECT body FROM configuration WHERE digest = {mark}"  # noqa: S608
+        self.configurations = "SELECT digest, body FROM configuration ORDER BY digest"

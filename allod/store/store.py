@@ -45,6 +45,7 @@ from allod.store.journal import TERMINAL_ROOM, Journal, Segment, make_segment
 from allod.store.keys import KeyTable
 from allod.store.lost import facts_of, lost_facts, settle, with_rows
 from allod.store.reading import Reader
+from allod.store.subjects import Erased, Subjects, erase, remember
 from allod.store.waiting import Waiters, refused
 from allod.store.writer import Settings, Writer
 
@@ -100,6 +101,7 @@ class Store:
         self.home, self.keys, self.database = home, keys, derivation.database
         self._lock, self._journal, self._files = lock, journal, derivation.files
         self.key_table = KeyTable(self.database)
+        self._subjects = Subjects(keys.secret, self.database)
         self._open: dict[str, _Open] = {}
         self._recent: tuple[dict[str, Ended], dict[str, Ended]] = ({}, {})
         self._records: tuple[set[str], set[str]] = (set(), set())
@@ -200,6 +202,7 @@ class Store:
         record: bytes | None = None,
         leaf: bytes | None = None,
         keep: bool = False,
+        subject: str | None = None,
     ) -> int:
         """Record that a request is about to be dispatched or refused (I3); returns the frame's number.
 
@@ -211,6 +214,7 @@ class Store:
             leaf: the leaf where a form has written it already (``receipts.forms``).
             keep: whether the operating system gets it only with the next frame that is not kept, or by
                 ``hand_over``: nothing that rests on it may leave before. ``durable`` sees to that as well.
+            subject: the id of the person it is about, which itself is kept nowhere (``subjects``).
 
         Raises:
             Unavailable: log or disk in trouble, or no room to record the end as well (HTTP 503).
@@ -225,8 +229,9 @@ class Store:
             facts, leaf = intent_leaf(facts)
         hashed = leaf_hash(leaf)
         request_salt, response_salt = salts or (None, None)
+        mark = None if subject is None else self._subjects.mark(subject, self._writer.committed_seq)
         frame = IntentFrame(
-            receipt, facts.at_ms, leaf, app, request_salt, response_salt, facts.decision, kept
+            receipt, facts.at_ms, leaf, app, request_salt, response_salt, facts.decision, kept, mark
         )
         with self._journal.lock:
             if receipt in self._open or self._ended(receipt) is not None:
@@ -235,6 +240,8 @@ class Store:
             index = self._journal.leaves
             self._journal.leaves = index + 1
             self._open[receipt] = _Open(facts, hashed, index, app, TERMINAL_ROOM, {})
+        if mark is not None:
+            self._subjects.note(mark, seq)
         if kept is not None:
             self._remember_record(facts.decision)
         if self._writer.asleep:
@@ -420,8 +427,24 @@ class Store:
         if receipt in self._open or (self._ended(receipt) is not None and not self.database.request(receipt)):
             raise Unavailable(f"receipt {receipt} is still being written", "", "try again", kind="busy")
         found = self.database.erase_salts(receipt)
+        remember(self.home, self.database)
         self._writer.turn()
         return found
+
+    def erase_subject(self, subject: str, *, at_ms: int) -> Erased:
+        """Forget whom requests were about, and what they said (``subjects``); blocks until they are written.
+
+        Requests about this person that are in flight are forgotten when they end.
+
+        Raises:
+            Unavailable: what was appended cannot be written now; nothing was erased.
+
+        """
+        if not self.flush():
+            raise refused(self.healthy() or "the writer is behind")
+        erased = erase(self.home, self.database, self.keys.secret, subject, at_ms=at_ms)
+        self._writer.turn()
+        return erased
 
     def _ended(self, receipt: str) -> Ended | None:
         new, old = self._recent

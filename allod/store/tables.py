@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Connection, Engine, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
 
 from allod.domain.errors import Integrity
 from allod.store.statements import VERSION
@@ -42,10 +53,40 @@ REQUEST: Final = Table(
     Column("response_salt", LargeBinary),
     Column("decision", Text, nullable=False),
     Column("attempts", LargeBinary),
+    Column("subject", LargeBinary),
     sqlite_with_rowid=False,
 )
 """From a receipt to its leaves. ``status`` is ``open`` only while a request outlives its journal segment;
-``attempts`` then holds its attempt frames. Salts are NULL once erased."""
+``attempts`` then holds its attempt frames. Salts are NULL once erased. ``subject`` is a tag
+(``subjects``)."""
+
+REQUEST_SUBJECT: Final = Index(
+    "request_subject",
+    REQUEST.c.subject,
+    sqlite_where=REQUEST.c.subject.is_not(None),
+    postgresql_where=REQUEST.c.subject.is_not(None),
+)
+"""Requests about one person; those about nobody cost nothing."""
+
+SUBJECT: Final = Table(
+    "subject",
+    METADATA,
+    Column("lookup", Text, primary_key=True),
+    Column("salt", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The salt of each person, under a keyed digest of their id."""
+
+ERASED: Final = Table(
+    "erased",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Digests of deleted salts of people, and receipts whose salts were: what arrives of them later is
+forgotten."""
 
 LEDGER: Final = Table(
     "ledger",
@@ -81,6 +122,15 @@ DECISION_RECORD: Final = Table(
     sqlite_with_rowid=False,
 )
 """Decision records by digest, each once (I8)."""
+
+CONFIGURATION: Final = Table(
+    "configuration",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Snapshots of the fleets decisions were made with, by digest, each once (``routing.snapshot``)."""
 
 APPLIED: Final = Table(
     "applied",
@@ -131,7 +181,24 @@ def _first(connection: Connection) -> None:
     METADATA.create_all(connection, checkfirst=True)
 
 
-_STEPS: Final = (_first,)
+def _second(connection: Connection) -> None:
+    """Add what finds and forgets the requests about one person (fresh tables have it from the first step)."""
+    known = {column["name"] for column in sa.inspect(connection).get_columns(REQUEST.name)}
+    if REQUEST.c.subject.name not in known:
+        connection.exec_driver_sql(
+            f"ALTER TABLE request ADD COLUMN subject {REQUEST.c.subject.type.compile(connection.dialect)}"
+        )
+    for table in (SUBJECT, ERASED):
+        table.create(connection, checkfirst=True)
+    REQUEST_SUBJECT.create(connection, checkfirst=True)
+
+
+def _third(connection: Connection) -> None:
+    """Add what keeps configurations."""
+    CONFIGURATION.create(connection, checkfirst=True)
+
+
+_STEPS: Final = (_first, _second, _third)
 
 
 def make_engine(url: str, pragmas: tuple[str, ...], busy_s: float) -> Engine:

@@ -78,7 +78,7 @@ def test_a_record_that_was_changed_does_not_hold() -> None:
         lambda r: b"[]",
         lambda r: r[:-1],
         lambda r: r + b"\n",
-        lambda r: r.replace(b"allod-decision-1", b"allod-decision-2"),
+        lambda r: r.replace(b"allod-decision-2", b"allod-decision-9"),
         lambda r: r.replace(b'"packs":', b'"packz":'),
         lambda r: r.replace(b'"input_tokens":112', b'"input_tokens":"x"'),
     ],

@@ -42,7 +42,9 @@ class Requests:
         self.store, self.prefix, self.n = store, id_prefix(store.keys.origin), 0
         self.salts: dict[str, tuple[bytes, bytes]] = {}
 
-    def begin(self, app: str = "triage", *, record: bytes | None = None, **facts: object) -> str:
+    def begin(
+        self, app: str = "triage", *, record: bytes | None = None, subject: str | None = None, **facts: object
+    ) -> str:
         self.n += 1
         salts = (os.urandom(32), os.urandom(32))
         body = record if record is not None else record_of(1)
@@ -61,7 +63,7 @@ class Requests:
         }
         intent = IntentFacts(**{**values, **facts})  # type: ignore[arg-type]
         self.salts[intent.id] = salts
-        self.store.append_intent(intent, app=app, salts=salts, record=body)
+        self.store.append_intent(intent, app=app, salts=salts, record=body, subject=subject)
         return intent.id
 
     def attempt(self, receipt: str, n: int = 1, reserve: str = "0.5", deployment: str = "ward-llm") -> None:
@@ -103,8 +105,8 @@ class Requests:
         }
         return self.store.append_terminal(TerminalFacts(**{**values, **facts}), rows)  # type: ignore[arg-type]
 
-    def whole(self) -> str:
-        receipt = self.begin()
+    def whole(self, *, subject: str | None = None) -> str:
+        receipt = self.begin(subject=subject)
         self.attempt(receipt)
         self.end(receipt, (self.row(receipt),))
         return receipt

@@ -24,7 +24,7 @@ from allod.store.home import make_home
 from allod.store.keys import create_key, digest_of
 from allod.store.statements import Statements
 from allod.store.store import Store
-from allod.store.tables import APP_KEY, APPLIED, DECISION_RECORD, LEDGER, METADATA, REQUEST
+from allod.store.tables import APP_KEY, APPLIED, CONFIGURATION, DECISION_RECORD, LEDGER, METADATA, REQUEST
 
 
 def compiled(table: sa.Table, dialect: sa.Dialect, replace: tuple[str, ...] = ()) -> str:
@@ -50,6 +50,7 @@ def test_the_statements_written_as_text_are_those_compiled_from_the_tables(
     names = {
         APP_KEY: statements.APP_KEY,
         APPLIED: statements.APPLIED,
+        CONFIGURATION: statements.CONFIGURATION,
         DECISION_RECORD: statements.DECISION_RECORD,
         LEDGER: statements.LEDGER,
         REQUEST: statements.REQUEST,
@@ -64,6 +65,7 @@ def test_the_statements_written_as_text_are_those_compiled_from_the_tables(
     assert same(text.put_request, compiled(REQUEST, dialect, statements.REPLACED))
     assert same(text.put_ledger, compiled(LEDGER, dialect))
     assert same(text.put_record, compiled(DECISION_RECORD, dialect))
+    assert same(text.put_configuration, compiled(CONFIGURATION, dialect))
     assert same(text.put_applied, compiled(APPLIED, dialect, ("next_seq",)))
     for table in METADATA.sorted_tables:
         assert "CREATE TABLE" in str(sa.schema.CreateTable(table).compile(dialect=dialect))
@@ -153,6 +155,26 @@ def test_two_homes_share_one_database_and_keep_their_logs_apart(tmp_path: Path, 
     assert one.owner(other) == "triage"
     one.close()
     two.close()
+    assert all_gone(url)
+
+
+def test_configurations_and_decisions_on_postgresql(tmp_path: Path, url: str) -> None:
+    store = open_pg(tmp_path, url)
+    load = Requests(store)
+    for _ in range(3):
+        load.whole()
+    load.begin(record=b"another")
+    assert store.flush()
+    database = store.database
+    for _ in range(2):  # once per digest
+        database.keep_configuration("sha256:c", b"body")
+    assert database.configuration("sha256:c") == b"body"
+    assert database.configuration("sha256:d") is None
+    assert ("sha256:c", b"body") in database.configurations()
+    found = list(database.decisions(store.keys.origin))
+    assert [(one.requests, one.body) for one in found] == [(3, b'{"n":1}')]  # the other has not ended
+    assert list(database.decisions(store.keys.origin, since_ms=AT + 10_000)) == []
+    store.close()
     assert all_gone(url)
 
 

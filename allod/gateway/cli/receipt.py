@@ -169,11 +169,13 @@ def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
     A running gateway's journal forgets them when its segment turns, within ten minutes.
     """
     from allod.gateway.cli.client import database  # noqa: PLC0415
+    from allod.store.subjects import remember  # noqa: PLC0415
 
     setting = _setting(config_path)
     name, _ = _owner(setting, receipt)
     with database(setting) as tables:
         erased = tables.erase_salts(name)
+        remember(setting.home, tables)
     if as_json:
         out({"id": name, "erased": erased})
     else:
