@@ -181,6 +181,7 @@ class Application:
             if head.betas and parsed.native is not None:
                 parsed.native["anthropic_beta"] = head.betas
             labels = labels_from(head.labels, parsed.metadata, gateway.index.classes)
+            receipt = gateway.fresh_receipt(received_at_ms)
             task = task_named(gateway.index, parsed.model, labels)
             prepare, day = gateway.preparation.prepare, gateway.decider.day(received_at_ms)
             if len(raw) <= INLINE_BYTES:
@@ -189,6 +190,8 @@ class Application:
                 done = await to_thread(prepare, app, parsed, labels, task, day)
             ready = done or AS_IT_CAME
             parsed = ready.parsed or parsed
+            if gateway.opinions is not None:
+                ready = await gateway.opinions.heard(gateway, app, parsed, ready, receipt)
             needs, sizes = measure(parsed.body, raw, name, plain=parsed.plain)
             admitted = admit(
                 index=gateway.index,
@@ -199,7 +202,7 @@ class Application:
                 needs=(*needs, *ready.needs) if ready.needs else needs,
                 sizes=sizes,
                 stream=parsed.stream,
-                receipt=gateway.fresh_receipt(received_at_ms),
+                receipt=receipt,
                 received_at_ms=received_at_ms,
                 asked_effort=parsed.effort,
                 detected=ready.detected,

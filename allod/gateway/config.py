@@ -65,6 +65,8 @@ class Detect(msgspec.Struct, frozen=True, kw_only=True):
         names: whether names of people raise ``personal``; a list of first names finds them, and errs.
         images: what a picture is: ``unscanned``, or ``ignored``.
         without: types of findings that raise nothing for the whole tenant.
+        opinion: a deployment of our own that is asked for a second opinion; ``opinion_required`` makes a
+            request without one ``unscanned``.
 
     """
 
@@ -74,6 +76,8 @@ class Detect(msgspec.Struct, frozen=True, kw_only=True):
     names: bool = False
     images: Literal["unscanned", "ignored"] = "unscanned"
     without: tuple[str, ...] = ()
+    opinion: str | None = None
+    opinion_required: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +132,7 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
     root.done()
     fleet = registers.with_registered(fleet, register)
     _cross_check(fleet, len(root.list_of("task", "task")))
+    _check_opinion(fleet, detect)
     return Config(
         fleet=fleet,
         server=server,
@@ -138,6 +143,19 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
         signers=signers,
         written=written,
     )
+
+
+def _check_opinion(fleet: Fleet, detect: Detect) -> None:
+    if detect.opinion is None:
+        return
+    deployment = fleet.deployments.get(detect.opinion)
+    if deployment is None or not fleet.operators[deployment.operator].own:
+        raise Invalid(
+            f"detect.opinion names {detect.opinion!r}",
+            "it sees requests before they are classified: expected a deployment of our own",
+            "name one whose operator is own = true",
+            param="detect.opinion",
+        )
 
 
 def _by(kind: str, items: list[Any]) -> dict[str, Any]:
@@ -231,6 +249,8 @@ def _detect(t: Table | None) -> Detect:
         names=t.flag("names", d.names),
         images=t.choice("images", ("unscanned", "ignored"), d.images),
         without=t.texts("without") or (),
+        opinion=t.text("opinion"),
+        opinion_required=t.flag("opinion_required", d.opinion_required),
     )
     t.done()
     return settings

@@ -49,7 +49,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """One request as it came in; ``salts`` are 64 random bytes, ``request`` commits to its body.
 
     ``data`` counts what was found in it and done to it, ``covering`` is what of it may leave to others,
-    ``subject`` the person it is about as the application names them.
+    ``subject`` the person it is about as the application names them, ``parents`` the receipts it stems from.
     """
 
     app: App
@@ -62,6 +62,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     data: Handling | None = None
     covering: Covering | None = None
     subject: str | None = None
+    parents: tuple[str, ...] = ()
 
     @property
     def request_salt(self) -> bytes:
@@ -199,8 +200,9 @@ class Entry:
         """Say what is known before anything is sent: the facts as written, and the leaf."""
         admitted, shared = self._ask.admitted, self.decision.shared
         request = self._ask.request
-        if self._ask.data is not None:
-            facts = msgspec.structs.replace(self._intent(request), data=self._ask.data)
+        if self._ask.data is not None or self._ask.parents:
+            known = self._intent(request)
+            facts = msgspec.structs.replace(known, data=self._ask.data, parents=self._ask.parents)
             return intent_leaf(facts)
         if shared.intent is None:
             shared.intent = IntentForm(self._intent(request))
@@ -315,7 +317,7 @@ class Entry:
         if not rows:
             return self.bare(status, error, response), None
         about = self.description(rows[-1].deployment)
-        if status != "answered" or len(rows) != 1 or response is None:
+        if status != "answered" or len(rows) != 1 or response is None or self._ask.parents:
             return self._terminal(self.bare(status, error, response), rows, about), None
         row, forms = rows[0], self.decision.shared.terminals
         asked = (row.deployment, self.reports[0].model, row.basis, about)

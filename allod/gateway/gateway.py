@@ -11,6 +11,7 @@ from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.engines.outbox import Outbox
 from allod.engines.registry import readiness
+from allod.gateway.opinion import Opinions
 from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
 from allod.routing.breaker import Breaker
@@ -119,6 +120,8 @@ class Gateway:
         self._prefix, self._named, self._named_ms = id_prefix(store.keys.origin), "", -1
         self._health, self._health_at = Health(), -HEALTH_MS
         self.strict = config.log.durability == "strict"
+        asked, required = config.detect.opinion, config.detect.opinion_required
+        self.opinions = None if asked is None else Opinions(asked, required=required)
         self.link_up = True
 
     @staticmethod

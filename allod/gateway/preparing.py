@@ -191,7 +191,7 @@ class Preparation:
         types: Counter[str] = Counter()
         left, whole = self._settings.max_chars, True
         try:
-            for text in _texts(parsed):
+            for text in texts_of(parsed):
                 if text is None:
                     types[UNREADABLE] += 1
                     whole = whole and self._settings.images == "ignored"
@@ -272,7 +272,7 @@ def _plain_digests(parsed: Parsed) -> list[bytes] | None:
     return digests
 
 
-def _texts(parsed: Parsed) -> Iterator[str | None]:
+def texts_of(parsed: Parsed) -> Iterator[str | None]:
     """Yield everything that leaves: of the neutral body, and what only the caller's own body has besides."""
     for _, text in walk(parsed.body):
         yield text

@@ -10,7 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import LAWFUL, Inside, Region, Trap, World, chat, config, deployment, messages, responses
+from world import (
+    LAWFUL,
+    OPERATORS,
+    Inside,
+    Region,
+    Trap,
+    World,
+    chat,
+    config,
+    deployment,
+    messages,
+    responses,
+)
+
+from allod.engines.scripted import acts
 
 IBAN = "DE89 3704 0044 0532 0130 00"
 MAIL = "anna.weber@klinik-nord.de"
@@ -44,8 +58,6 @@ def trap() -> Iterator[Trap]:
 
 @pytest.fixture(scope="module")
 def inside(partner: Region, trap: Trap, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    from world import OPERATORS
-
     fleet = [
         deployment("home", "echo"),
         deployment("abroad", "echo", lawful=False, base_url=trap.url),
@@ -73,6 +85,14 @@ def leaves(inside: Inside, receipt: str, app: str) -> tuple[dict[str, Any], dict
     while file["status"] == "pending":
         file = inside.call(f"/v1/receipts/{receipt}", app=app).json
     return json.loads(file["intent"]["leaf"]), json.loads(file["terminal"]["leaf"])
+
+
+def children(inside: Inside, receipt: str) -> list[dict[str, Any]]:
+    """The intent leaves of requests that stem from another."""
+    rows = inside.world.all_requests()
+    found = [leaves(inside, row.receipt, "press") for row in rows]
+    assert all(intent.get("parents") == terminal.get("parents") for intent, terminal in found)
+    return [intent for intent, _ in found if receipt in intent.get("parents", [])]
 
 
 def refused_rules(answer: Any) -> set[str]:
@@ -330,3 +350,61 @@ def test_the_other_surfaces_are_covered_and_restored_too(
         assert SAID in said
     assert all(MAIL.encode() not in seen.body and b"QZ" in seen.body for seen in partner.seen)
     assert partner.seen
+
+
+# --- a second opinion
+
+
+def scripted_opinion(method: str, path: str, body: bytes) -> Any:
+    """Answer as a judge that thinks what the text tells it to think."""
+    said = json.loads(body)["messages"][-1]["content"] if method == "POST" else ""
+    thought = {"classes": ["phi"]} if "dialysis" in said else {"classes": []}
+    content = "I would rather not say" if "refuse" in said else json.dumps(thought)
+    return acts.plain(
+        {
+            "id": "c",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "judge",
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+            ],
+            "usage": {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14},
+        }
+    )
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_a_model_of_our_own_may_raise_what_no_pattern_shows(tmp_path: Path, *, required: bool) -> None:
+    with Region() as elsewhere, Region(scripted_opinion) as judge:
+        fleet = [
+            deployment("judge", "judge", base_url=judge.url, takes=["text", "json_schema"]),
+            deployment("lent", "echo", base_url=elsewhere.url, **TRUSTED),
+            deployment("home", "echo", base_url=elsewhere.url),
+        ]
+        text = config(
+            fleet, apps=APPS, operators=(*OPERATORS, PARTNER),
+            detect={"opinion": "judge", "opinion_required": required},
+        )  # fmt: skip
+        with Inside(keyed(tmp_path / "home", text)) as up:
+            found = {}
+            for said in ("She has been on dialysis since May.", "What is a pump?", "refuse to say"):
+                answer = up.chat(chat("home", said))
+                assert answer.status == 200, answer
+                intent, _ = leaves(up, answer.receipt, "press")
+                found[said] = set(intent["classes"]) - {"public"}
+                (child,) = children(up, answer.receipt)
+                assert child["classes"] == ["public", "unscanned"]
+            asked = len(judge.seen)
+            up.chat(chat("home", "What is a pump?"))
+            assert len(judge.seen) == asked
+    assert found["She has been on dialysis since May."] == {"phi", "special", "personal"}
+    assert found["What is a pump?"] == set()
+    assert found["refuse to say"] == ({"unscanned"} if required else set())
+
+
+def test_the_opinion_must_be_our_own(tmp_path: Path) -> None:
+    text = config([deployment("abroad", "echo", lawful=False)], detect={"opinion": "abroad"})
+    done = World(tmp_path / "home", text).allod("explain", "--app", "press")
+    assert done.returncode == 2
+    assert "detect.opinion" in done.stderr
