@@ -5,7 +5,8 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench bench-soak bench-simulate soak-crash tour conformance lock format clean
+.PHONY: run test check bench bench-soak bench-classify bench-log bench-simulate soak-crash tour conformance
+.PHONY: third-party vectors fuzz model-signing lock format clean
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Allod needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -38,20 +39,41 @@ bench: $(VENV)/.dev       ## overhead beside nginx and LiteLLM; BENCH_DIR names 
 bench-soak: $(VENV)/.dev  ## memory after 200,000 mixed requests
 	$(BIN)/python benchmarks/soak.py
 
+bench-log: $(VENV)/.dev   ## the log: leaves/s, bytes of a proof, a million leaves verified; needs 5 GB of disk
+	$(BIN)/python benchmarks/log.py
+
 bench-simulate: $(VENV)/.dev ## a million recorded decisions replayed over 20 deployments; needs 30 GB of disk
 	$(BIN)/python benchmarks/simulate.py
+
+bench-classify: $(VENV)/.dev  ## what detection finds and misses; CLASSIFY_DATA names the development data
+	$(BIN)/python benchmarks/classification.py $(if $(CLASSIFY_DATA),--data $(CLASSIFY_DATA))
 
 soak-crash: $(VENV)/.dev  ## a hundred kills in a row under load, and the other slow tests of the gateway
 	ALLOD_SLOW=1 $(BIN)/python -m pytest tests/gateway -m slow -s
 
-tour: $(VENV)/.run        ## run the README's commands and rewrite their outputs
+tour: $(VENV)/.dev        ## run the commands of README.md and docs/compliance.md and rewrite their outputs
 	$(BIN)/python tools/tour.py
 
 conformance: $(VENV)/.dev ## public conformance suites against a real gateway
 	$(BIN)/python conformance/run.py
 
+fuzz: $(VENV)/.dev        ## every reader of the vault for FUZZ_S seconds each (60)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "atheris>=3" || true
+	$(BIN)/python fuzz/run.py --seconds $(or $(FUZZ_S),60)
+
+model-signing:            ## the reference tool of OpenSSF model signing, in an environment of its own, for the tests
+	$(PYTHON) -m venv .conformance/model-signing
+	.conformance/model-signing/bin/python -m pip install --quiet --disable-pip-version-check model-signing pyopenssl
+
 COMPILE := $(BIN)/pip-compile -q --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-emit-trusted-host --no-emit-options --no-header --annotation-style line
+
+third-party:              ## an environment for aics-tlog, which needs Python 3.12: make third-party PYTHON=python3.12
+	$(PYTHON) -m venv .venv-tlog
+	.venv-tlog/bin/python -m pip install --quiet aics-tlog==0.2.1
+
+vectors: $(VENV)/.dev     ## write the hostile vectors of log and receipts again
+	$(BIN)/python conformance/log_vectors.py
 
 lock: $(VENV)/.dev        ## resolve the dependencies anew
 	$(COMPILE) -o requirements.lock pyproject.toml tools/build.in

@@ -1,7 +1,10 @@
 """Values for the classification benchmark: identifiers, cards, accounts, phones and secrets that no one has.
 
-Identifiers are drawn until python-stdnum, not Allod's own arithmetic, accepts them, wherever it knows the number.
+Identifiers are drawn until python-stdnum, not Allod's own arithmetic, accepts them, wherever it knows the
+number.
 """
+
+# ruff: noqa: E501, PLR2004 (tables of forms, shares of ways of writing)
 
 from __future__ import annotations
 
@@ -29,7 +32,13 @@ def pick(rng: random.Random, alphabet: str, count: int) -> str:
 def pattern(rng: random.Random, form: str) -> str:
     """Fill a form: # any digit, % a digit 2 to 9, @ a capital letter."""
     return "".join(
-        rng.choice(DIGITS) if c == "#" else rng.choice("23456789") if c == "%" else rng.choice(UPPER) if c == "@" else c
+        rng.choice(DIGITS)
+        if c == "#"
+        else rng.choice("23456789")
+        if c == "%"
+        else rng.choice(UPPER)
+        if c == "@"
+        else c
         for c in form
     )
 
@@ -180,16 +189,38 @@ def card(rng: random.Random) -> str:
     body = front + pick(rng, DIGITS, size - 1 - len(front))
     text = next(body + d for d in DIGITS if valid("luhn")(body + d))
     way = rng.random()
-    if way < 0.45 or size == 14:  # noqa: PLR2004
+    if way < 0.45 or size == 14:
         return text
-    sizes = "4 6 5" if size == 15 else "4 4 4 4"  # noqa: PLR2004
+    sizes = "4 6 5" if size == 15 else "4 4 4 4"
     return split(text, sizes, " " if way < 0.85 else "-")
 
 
 PHONES: dict[str, tuple[str, ...]] = {
-    "en-us": ("(%##) %##-####", "%##-%##-####", "+1 %##-%##-####", "+1 (%##) %##-####", "%##.%##.####", "1-%##-%##-####"),
-    "en-gb": ("020 7### ####", "07### ######", "+44 7### ######", "+44 (0)20 7### ####", "01### ######", "0161 ### ####"),
-    "de": ("030 ########", "0171 #######", "+49 171 #######", "+49 (0)89 ######", "089/######", "0221-#######", "(0711) ######"),
+    "en-us": (
+        "(%##) %##-####",
+        "%##-%##-####",
+        "+1 %##-%##-####",
+        "+1 (%##) %##-####",
+        "%##.%##.####",
+        "1-%##-%##-####",
+    ),
+    "en-gb": (
+        "020 7### ####",
+        "07### ######",
+        "+44 7### ######",
+        "+44 (0)20 7### ####",
+        "01### ######",
+        "0161 ### ####",
+    ),
+    "de": (
+        "030 ########",
+        "0171 #######",
+        "+49 171 #######",
+        "+49 (0)89 ######",
+        "089/######",
+        "0221-#######",
+        "(0711) ######",
+    ),
     "fr": ("06 ## ## ## ##", "+33 6 ## ## ## ##", "01.##.##.##.##", "06########", "+33 (0)1 ## ## ## ##"),
     "es": ("6## ### ###", "+34 6## ## ## ##", "91 ### ## ##", "6########", "+34 6########"),
     "it": ("3## #######", "+39 3## ### ####", "06 #######", "02 ########", "+39 06 ########"),
@@ -228,7 +259,12 @@ _GIVEN = "anna jan maria k.mueller john.doe x_y li-wei s.okafor pierre_d info2 a
 def email(rng: random.Random) -> str:
     """Draw an e-mail address."""
     local = rng.choice(_GIVEN) + (str(rng.randrange(1990)) if rng.random() < 0.4 else "")
-    host = rng.choice(_HOSTS) if rng.random() < 0.7 else pick(rng, LOWER, rng.randrange(4, 12)) + rng.choice([".com", ".eu", ".fr", ".info", ".health", ".museum", ".co.uk"])
+    host = (
+        rng.choice(_HOSTS)
+        if rng.random() < 0.7
+        else pick(rng, LOWER, rng.randrange(4, 12))
+        + rng.choice([".com", ".eu", ".fr", ".info", ".health", ".museum", ".co.uk"])
+    )
     text = f"{local}@{host}"
     return text.upper() if rng.random() < 0.05 else text
 
@@ -239,7 +275,9 @@ def password(rng: random.Random) -> str:
     if way == 0:
         return pick(rng, ALNUM, 11) + rng.choice("!#$%&*+?@") + rng.choice(DIGITS)
     if way == 1:
-        return rng.choice(["Summer", "Winter", "Berlin", "Kitten", "Dragon", "Tulpe", "Soleil", "Madrid"]) + rng.choice(["2024!", "#1", "99$", "_22x", "!7"])
+        return rng.choice(
+            ["Summer", "Winter", "Berlin", "Kitten", "Dragon", "Tulpe", "Soleil", "Madrid"]
+        ) + rng.choice(["2024!", "#1", "99$", "_22x", "!7"])
     if way == 2:
         return pick(rng, LOWER, 5) + pick(rng, DIGITS, 3) + rng.choice("!?#$") + pick(rng, UPPER, 2)
     if way == 3:
@@ -254,7 +292,9 @@ def _b64(value: object) -> str:
 TOKENS: dict[str, Callable[[random.Random], str]] = {
     "AWS_KEY": lambda r: "AKIA" + pick(r, UPPER + "234567", 16),
     "GITHUB_TOKEN": lambda r: r.choice(["ghp_", "gho_", "ghs_"]) + pick(r, ALNUM, 36),
-    "JWT": lambda r: f"{_b64({'alg': 'HS256', 'typ': 'JWT'})}.{_b64({'sub': pick(r, DIGITS, 10), 'exp': 1767225600})}.{pick(r, ALNUM + '-_', 43)}",
+    "JWT": lambda r: (
+        f"{_b64({'alg': 'HS256', 'typ': 'JWT'})}.{_b64({'sub': pick(r, DIGITS, 10), 'exp': 1767225600})}.{pick(r, ALNUM + '-_', 43)}"
+    ),
     "GITLAB_TOKEN": lambda r: "glpat-" + pick(r, ALNUM + "-_", 20),
     "SLACK_TOKEN": lambda r: f"xoxb-{pick(r, DIGITS, 12)}-{pick(r, DIGITS, 12)}-{pick(r, ALNUM, 24)}",
     "STRIPE_KEY": lambda r: "sk_live_" + pick(r, ALNUM, 24),
@@ -269,6 +309,10 @@ TOKENS: dict[str, Callable[[random.Random], str]] = {
     "TELEGRAM_TOKEN": lambda r: f"{pick(r, '123456789', 10)}:AA{pick(r, ALNUM + '-_', 33)}",
     "DIGITALOCEAN_TOKEN": lambda r: "dop_v1_" + pick(r, HEX, 64),
     "DATABRICKS_TOKEN": lambda r: "dapi" + pick(r, HEX, 32),
-    "AZURE_KEY": lambda r: f"DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={pick(r, ALNUM + '+/', 86)}==",
-    "PRIVATE_KEY": lambda r: f"-----BEGIN RSA PRIVATE KEY-----\nMIIE{pick(r, ALNUM + '+/', 60)}\n{pick(r, ALNUM + '+/', 64)}\n-----END RSA PRIVATE KEY-----",
+    "AZURE_KEY": lambda r: (
+        f"DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={pick(r, ALNUM + '+/', 86)}=="
+    ),
+    "PRIVATE_KEY": lambda r: (
+        f"-----BEGIN RSA PRIVATE KEY-----\nMIIE{pick(r, ALNUM + '+/', 60)}\n{pick(r, ALNUM + '+/', 64)}\n-----END RSA PRIVATE KEY-----"
+    ),
 }

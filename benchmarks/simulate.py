@@ -228,24 +228,25 @@ def scenarios(fleet: Fleet, other: Fleet, packs: Packs, with_pack: Packs) -> dic
 
 
 def run(name: str, traffic: Iterator[Any], folder: Path, fleet: Fleet, each: dict[str, Scenario]) -> None:
-    """Fill a home with traffic and simulate."""
-    database = Database.lite_file(folder / f"{name}.sqlite")
+    """Fill a home with traffic, unless it is there, and simulate."""
+    path = folder / f"{name}.sqlite"
+    there = path.exists()
+    database = Database.lite_file(path)
     snapshot = snapshot_of(fleet)
     database.keep_configuration(snapshot.digest, snapshot.body)
-    start = time.perf_counter()
-    number, size = fill(database, traffic, folder)
-    print(
-        f"\n{name}: {number:,} distinct records, {size / number / 1024:.1f} KB each, "
-        f"{size / 2**30:.1f} GB, made in {time.perf_counter() - start:.0f} s\n",
-        flush=True,
-    )
+    if not there:
+        start = time.perf_counter()
+        number, size = fill(database, traffic, folder)
+        print(
+            f"\n{name}: {number:,} distinct records, {size / number / 1024:.1f} KB each, "
+            f"{size / 2**30:.1f} GB, made in {time.perf_counter() - start:.0f} s\n",
+            flush=True,
+        )
     print("| simulation | requests | distinct | CPU s | wall s | CPU us per decision | peak MB | changes |")
     print("|---|---|---|---|---|---|---|---|")
     for told, scenario in each.items():
         simulate(told, database, scenario)
     database.close()
-    for path in folder.glob(f"{name}.sqlite*"):
-        path.unlink()
 
 
 def main() -> None:
@@ -254,10 +255,10 @@ def main() -> None:
     arguments.add_argument("--requests", type=int, default=1_000_000)
     arguments.add_argument("--distinct", type=int, default=1_000_000)
     arguments.add_argument("--only", choices=("realistic", "distinct"))
-    arguments.add_argument("--dir", type=Path)
+    arguments.add_argument("--keep", type=Path, help="keep the tables in this folder, and use them again")
     asked = arguments.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    folder = Path(tempfile.mkdtemp(prefix="allod-simulate-", dir=asked.dir))
+    folder = asked.keep or Path(tempfile.mkdtemp(prefix="allod-simulate-"))
     try:
         house = folder / "bench-house"
         for name, text in PACK.items():
@@ -272,7 +273,8 @@ def main() -> None:
         if asked.only != "realistic":
             run("distinct", Traffic(fleet, packs).distinct(asked.distinct), folder, fleet, each)
     finally:
-        shutil.rmtree(folder)
+        if asked.keep is None:
+            shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Entry points for an outside scorer: spans, and classes of a message.
 
-    allod.admission.bench:detect(text) -> [(start, end, type)]
-    allod.admission.bench:classes(text, label=None) -> set
+allod.admission.bench:detect(text) -> [(start, end, type)]
+allod.admission.bench:classes(text, label=None) -> set
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def detector() -> Detector:
 def detect(text: str) -> list[tuple[int, int, str]]:
     """Return (start, end, type) of every identifier, contact, name and secret, in order of their place.
 
-    Offsets are characters of ``text``, end exclusive. Markings and vocabulary, which raise classes but identify
-    nobody, are left to ``classes``.
+    Offsets are characters of ``text``, end exclusive. Markings and vocabulary, which raise classes but
+    identify nobody, are left to ``classes``.
     """
     return [(f.start, f.end, f.type) for f in detector().scan(text).findings if not f.type.startswith(_WORDS)]
 
@@ -38,8 +38,8 @@ def detect(text: str) -> list[tuple[int, int, str]]:
 def classes(text: str, label: str | Iterable[str] | None = None) -> set[str]:
     """Return the expanded classes of a message: the tenant's default, the label and what was detected.
 
-    ``label`` is a class or several (also comma-separated). Nothing is ever taken away: with the label ``public``
-    the default still holds, and a scan that did not finish adds ``unscanned``.
+    ``label`` is a class or several (also comma-separated). Nothing is ever taken away: with the label
+    ``public`` the default still holds, and a scan that did not finish adds ``unscanned``.
 
     Raises:
         ValueError: the label names no class.

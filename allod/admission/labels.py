@@ -8,6 +8,7 @@ refused, never ignored: an ignored label is a protection the caller believes in 
 from __future__ import annotations
 
 import re
+import unicodedata
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,11 @@ MAX_VALUE_CHARS: Final = 1024
 MAX_SUBJECT_CHARS: Final = 256
 MAX_DEADLINE_MS: Final = 86_400_000
 _PREFIXES: Final = ("allod-", "allod_")
+_LOOKS: Final = str.maketrans(
+    "\u0430\u0251\u03b1\u0391\u0410\u04cf\u217c\u0131\u01c0\u043e\u03bf\u041e\u039f\u0501", "aaaaallllooood"
+)
+"""Letters of other scripts that look like those of our prefix."""
+_BARE: Final = tuple("allod" + name.split("-")[1] for name in NAMES)
 _PREFIX_BYTES: Final = tuple(prefix.encode() for prefix in _PREFIXES)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
@@ -67,7 +73,7 @@ def labels_from(
             _add(said, known, [_decoded(known, value)])
     for key, value in (metadata or {}).items():
         name_text = key.lower() if isinstance(key, str) else ""
-        if name_text.startswith(_PREFIXES):
+        if name_text.startswith(_PREFIXES) or _passes_for_label(name_text):
             known = _known(name_text)
             _add(said, known, _texts(known, value))
     if not said:
@@ -94,6 +100,14 @@ def strip_metadata(metadata: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 NO_LABELS: Final = Labels()
 """What callers say who say nothing."""
+
+
+def _passes_for_label(name: str) -> bool:
+    """Tell whether a name reads as one of ours and is written otherwise: other dashes, letters, blanks."""
+    if name.isascii() and "allod" not in name[:16]:
+        return False
+    plain = unicodedata.normalize("NFKC", name).translate(_LOOKS)
+    return "".join(c for c in plain.lower() if c.isalnum()).startswith(_BARE)
 
 
 def _known(name: str) -> str:

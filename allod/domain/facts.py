@@ -23,7 +23,7 @@ class Fact(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     Attributes:
         value: as written; places are sorted tuples of ISO 3166-1 alpha-2 codes or bloc names.
         grade: ``declared < contract < attested < measured``.
-        as_of: the day the evidence speaks of, or None.
+        as_of: the day the evidence speaks of, or None; before it the fact does not hold.
         expires: the first day (UTC) on which the fact no longer holds, or None: it does not age.
         source: where the evidence is to be found.
 
@@ -40,5 +40,5 @@ class Fact(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
         return GRADES.index(self.grade) >= GRADES.index(grade)
 
     def holds_on(self, day: date) -> bool:
-        """Tell whether the fact has not expired on this UTC day."""
-        return self.expires is None or day < self.expires
+        """Tell whether on this UTC day the evidence is there already, and has not expired."""
+        return (self.as_of is None or self.as_of <= day) and (self.expires is None or day < self.expires)

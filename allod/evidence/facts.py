@@ -50,7 +50,11 @@ def cell(fact: Fact[Any] | None, day: date) -> str:
     if fact is None:
         return UNKNOWN
     text = shown(fact.value)
-    return text if fact.holds_on(day) else f"{text} (expired {fact.expires})"
+    if fact.holds_on(day):
+        return text
+    if fact.as_of is not None and day < fact.as_of:
+        return f"{text} (evidence of {fact.as_of}, which is to come)"
+    return f"{text} (expired {fact.expires})"
 
 
 def valid(fact: Fact[Any] | None, day: date) -> Any:

@@ -28,7 +28,7 @@ from allod.evidence.world import (
 from allod.store.extract import Entry
 
 PERSONAL: Final = frozenset({"personal", UNSCANNED})
-NOBODY: Final = "nobody (refused before it was sent)"
+NOBODY: Final = "nobody (nothing was sent)"
 IN_LOG, NOT_IN_LOG = "log", "declared, not in the log"
 ART30_COLUMNS: Final = columns(
     """

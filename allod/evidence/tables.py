@@ -11,7 +11,7 @@ from allod.domain.money import rfc3339
 from allod.evidence.paper import Report, Row, Sheet, columns, fixed
 from allod.store.extract import Entry
 
-FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _CLEAN: Final = {ord("\0"): None, ord("\r"): " ", ord("\n"): " "}
 TRACE_COLUMNS: Final = columns(
     """
@@ -43,11 +43,11 @@ FINDING_COLUMNS: Final = columns(
 def safe(cell: str) -> str:
     """Return a cell that no spreadsheet takes for a formula, on one line.
 
-    A cell that begins with ``=``, ``+``, ``-``, ``@`` or a tab gets an apostrophe before it (CWE-1236), also
-    behind spaces, which some programs drop.
+    A cell that begins with ``=``, ``+``, ``-``, ``@``, one of these in full width or a tab gets an apostrophe
+    before it (CWE-1236), also behind blanks of any kind, which some programs drop.
     """
     text = cell.translate(_CLEAN)
-    return "'" + text if text.lstrip(" ").startswith(FORMULA) else text
+    return "'" + text if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
 
 
 def write_sheet(out: IO[str], sheet: Sheet, preamble: Iterable[str] = ()) -> int:

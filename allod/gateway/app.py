@@ -35,7 +35,9 @@ from allod.gateway.surfaces.chat import ChatSurface
 from allod.gateway.surfaces.embeddings import EmbeddingsSurface
 from allod.gateway.surfaces.messages import CountTokensSurface, MessagesSurface
 from allod.gateway.surfaces.responses import ResponsesSurface
+from allod.gateway.witnessing import final_file
 from allod.receipts.commitment import commitment
+from allod.receipts.cose import STATEMENT_TYPE, statement_of
 from allod.receipts.file import read_file
 from allod.receipts.tiles import parse_tile_path
 
@@ -191,7 +193,7 @@ class Application:
             ready = done or AS_IT_CAME
             parsed = ready.parsed or parsed
             if gateway.opinions is not None:
-                ready = await gateway.opinions.heard(gateway, app, parsed, ready, receipt)
+                ready = await gateway.opinions.heard(gateway, app, parsed, ready, receipt, labels.subject)
             needs, sizes = measure(parsed.body, raw, name, plain=parsed.plain)
             admitted = admit(
                 index=gateway.index,
@@ -247,20 +249,22 @@ class Application:
         if store.owner(name) != app.id:
             raise Invalid("there is no such receipt for this app", kind="model", param="id")
         wanted = _query(scope["query_string"]).get("format", "file")
-        if wanted not in {"file", "tlog-proof"}:
+        if wanted not in {"file", "tlog-proof", "cose"}:
             raise Invalid(
                 f"format {wanted[:40]!r} is not known",
-                "known: tlog-proof",
+                "known: tlog-proof, cose",
                 kind="not_supported",
                 param="format",
             )
-        await store.committed(name, RECEIPT_WAIT_S)
-        file = store.receipt_file(name)
-        if file is None or file == "pending":
+        file = await final_file(store, name, RECEIPT_WAIT_S)
+        if not isinstance(file, bytes):
             await respond(send, 200, store.pending_file(name), JSON)
         elif wanted == "tlog-proof":
             terminal = read_file(file).terminal
             await respond(send, 200, terminal.proof.encode() if terminal else b"", TEXT)
+        elif wanted == "cose":
+            kind = (b"content-type", STATEMENT_TYPE.encode())
+            await respond(send, 200, statement_of(store.keys.signer, file), kind)
         else:
             await respond(send, 200, file, JSON)
 

@@ -197,11 +197,10 @@ def engines(
         Invalid: an engine nobody registered. Unavailable: a driver's package is not installed.
 
     """
-    addresses = Addresses(s.fleet.tenant.air_gapped, s.config.allowed_addresses)
     context = EngineContext(
         environ=dict(environ),
-        allow_address=addresses.allow,
-        state_dir=str(s.home.root),
+        allow_address=addresses(s).allow,
+        state_dir=str(s.home.root.absolute()),
         vault=s.vault,
         air_gapped=s.fleet.tenant.air_gapped,
         weights=s.fleet.weights,
@@ -209,6 +208,11 @@ def engines(
     )
     found = drivers()
     return {d.id: make_engine(d, context, found=found) for d in s.fleet.deployments.values()}
+
+
+def addresses(s: Setting) -> Addresses:
+    """Return the rule every connection outwards is asked about (I6)."""
+    return Addresses(s.fleet.tenant.air_gapped, s.config.allowed_addresses)
 
 
 def pseudonym_secret(home: Home) -> bytes:

@@ -22,8 +22,12 @@ from allod.domain.signer import Signer
 from allod.gateway import fleetfile, registers
 from allod.gateway.signers import read_signers
 from allod.gateway.toml import Table, nearest
+from allod.receipts.cosignature import parse_cosigner_key
+from allod.receipts.tlog_policy import Witness, k_of_n
 
 _MIB: Final = 1024 * 1024
+MAX_WITNESSES: Final = 15
+"""A note has at most 16 signature lines here, one of them the log's."""
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,10 +53,22 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How durable a leaf is before an answer leaves, and how long a batch gathers (milliseconds)."""
+    """How durable a leaf is before an answer leaves, and how long a batch gathers (milliseconds).
+
+    Attributes:
+        witnesses: who is asked to cosign each checkpoint, with their submission prefixes (C2SP tlog-witness).
+        quorum: how many of them must have cosigned before a checkpoint counts; 0 demands none.
+        witness_ms: time one witness has to answer.
+        clock_back_s: by so much the clock may be behind what the log has recorded.
+
+    """
 
     durability: Literal["default", "strict"] = "default"
     batch_ms: int = 8
+    witnesses: tuple[Witness, ...] = ()
+    quorum: int = 0
+    witness_ms: int = 3000
+    clock_back_s: int = 60
 
 
 class Detect(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,9 +249,23 @@ def _log(t: Table | None) -> LogSettings:
     settings = LogSettings(
         durability=t.choice("durability", ("default", "strict"), d.durability),
         batch_ms=t.whole("batch_ms", d.batch_ms, 1, 1000),
+        witnesses=tuple(_witness(w) for w in t.list_of("witnesses", "witness")),
+        quorum=t.whole("quorum", d.quorum, 0, MAX_WITNESSES),
+        witness_ms=t.whole("witness_ms", d.witness_ms, 10, 60_000),
+        clock_back_s=t.whole("clock_back_s", d.clock_back_s, 0, 3_660 * 86_400),
     )
     t.done()
+    if len(settings.witnesses) > MAX_WITNESSES:
+        raise Invalid("too many witnesses", f"got {len(settings.witnesses)}, at most {MAX_WITNESSES}")
+    k_of_n(settings.witnesses, settings.quorum)
     return settings
+
+
+def _witness(t: Table) -> Witness:
+    key, url = parse_cosigner_key(t.required("key")), t.required("url").rstrip("/")
+    witness = Witness(name=t.text("name") or key.name, key=key, url=url)
+    t.done()
+    return witness
 
 
 def _detect(t: Table | None) -> Detect:

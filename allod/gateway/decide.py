@@ -26,7 +26,7 @@ from allod.routing.plan import exclusions, plan
 from allod.routing.question import Health, Question, question_of
 from allod.routing.record import decision_record
 from allod.routing.snapshot import snapshot_of
-from allod.store.store import MAX_RECORD_BYTES
+from allod.store.records import MAX_RECORD_BYTES
 
 if TYPE_CHECKING:
     from allod.domain.decision import Eligibility, Exclusion

@@ -70,14 +70,24 @@ class Opinions:
         self._known: dict[bytes, frozenset[str]] = {}
 
     async def heard(
-        self, gateway: Gateway, app: App, parsed: Parsed, ready: Prepared, parent: str
+        self,
+        gateway: Gateway,
+        app: App,
+        parsed: Parsed,
+        ready: Prepared,
+        parent: str,
+        subject: str | None = None,
     ) -> Prepared:
-        """Return a prepared request with what the opinion adds; ``parent`` is its own receipt."""
+        """Return a prepared request with what the opinion adds.
+
+        ``parent`` is its own receipt, ``subject`` whom it is about: so is the question, which is erased with
+        it.
+        """
         already = expand((*classes_of(app, gateway.fleet), *ready.detected))
         if not opinion.undecided(already):
             return ready
         texts = [text for text in texts_of(parsed) if text]
-        said = await self.of(gateway, app, texts, parent) if texts else frozenset()
+        said = await self.of(gateway, app, texts, parent, subject) if texts else frozenset()
         if said is None:
             raised, kind = frozenset({UNSCANNED} if self._required else ()), "OPINION_FAILED"
         elif said:
@@ -92,7 +102,7 @@ class Opinions:
         )
 
     async def of(
-        self, gateway: Gateway, app: App, texts: Sequence[str], parent: str
+        self, gateway: Gateway, app: App, texts: Sequence[str], parent: str, subject: str | None = None
     ) -> frozenset[str] | None:
         """Return the classes a request deserves besides those it has; None where there is no opinion."""
         asked = opinion.question(texts)
@@ -102,7 +112,7 @@ class Opinions:
         known = self._known.get(key)
         if known is None:
             client = Kept()
-            await pipeline.answer(gateway, self._ask(gateway, app, asked, parent), client)
+            await pipeline.answer(gateway, self._ask(gateway, app, asked, parent, subject), client)
             known = opinion.answer(client.body) if client.status == OK else None
             if known is not None:
                 if len(self._known) >= REMEMBERED:
@@ -110,7 +120,9 @@ class Opinions:
                 self._known[key] = known
         return known
 
-    def _ask(self, gateway: Gateway, app: App, asked: dict[str, object], parent: str) -> Ask:
+    def _ask(
+        self, gateway: Gateway, app: App, asked: dict[str, object], parent: str, subject: str | None
+    ) -> Ask:
         raw = msgspec.json.encode({**asked, "model": self._deployment})
         parsed = self._surface.parse(raw)
         needs, sizes = measure(parsed.body, raw)
@@ -136,5 +148,6 @@ class Opinions:
             request=commitment(salts[:32], raw),
             salts=salts,
             started=time.monotonic(),
+            subject=subject,
             parents=(parent,),
         )

@@ -78,7 +78,7 @@ class Packs:
         """
         if name not in self._loaded:
             if name not in self.found:
-                raise unknown_name("there is no pack", name, self.found)
+                raise unknown_name("asked for pack", name, self.found)
             schema = None if name == BASE else self.load(BASE).schema
             pack = load_pack(files_of(self.found[name].folder), schema)
             if pack.id != name:

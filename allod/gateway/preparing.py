@@ -19,6 +19,8 @@ import msgspec
 from allod.admission.admit import classes_of
 from allod.admission.detect import Config, Detector, walk
 from allod.admission.detect.model import classes_of as raised_by
+from allod.admission.detect.parts import Joined, joined
+from allod.admission.detect.parts import texts_of as texts_of_parts
 from allod.admission.labels import NO_LABELS
 from allod.admission.minimum import Fields, reduce
 from allod.admission.pseudonym import (
@@ -53,6 +55,7 @@ REMEMBERED: Final = 4096
 SHORT_CHARS: Final = 64
 MAX_DEPTH: Final = 64
 _ROLE_AND_CONTENT: Final = 2
+_SEVERAL: Final = 2
 _SETTINGS: Final = frozenset(
     "model stream temperature top_p n max_tokens max_completion_tokens presence_penalty frequency_penalty "
     "seed reasoning_effort top_k min_p".split()
@@ -60,8 +63,13 @@ _SETTINGS: Final = frozenset(
 """Members of a body that hold no text of the caller's, as short scalars."""
 UNREADABLE: Final = "UNREADABLE"
 """Counts what no detector can look into: pictures, sound, files."""
-INLINE_BYTES: Final = 16_384
-"""A longer request is prepared in a thread, so that others do not wait for it."""
+INLINE_BYTES: Final = 4096
+"""A longer request is prepared in a thread, so that others do not wait for it: digits without end cost a
+detector a hundred times what prose does."""
+SHORT_DIGITS: Final = 5
+"""A number of fewer digits is nobody's."""
+LONG_DIGITS: Final = 10
+"""A setting of more digits may be somebody's number."""
 
 
 class Covering:
@@ -129,9 +137,10 @@ class Preparation:
         self.defect = defect
         self._known = classes
         self._without = frozenset(detect.without) | (frozenset() if detect.names else frozenset({"PERSON"}))
-        self._detector = Detector(Config(known_classes=classes, max_chars=detect.max_chars), time.monotonic)
+        self._detectors: dict[frozenset[str], Detector] = {}
+        self._detector, self._coverer = self._without_types(self._without), self._without_types(frozenset())
         self._fields = {name: Fields(t.fields) for name, t in fleet.tasks.items() if t.fields is not None}
-        self._seen: dict[tuple[bytes, frozenset[str]], _Part] = {}
+        self._seen: dict[tuple[bytes, frozenset[str], frozenset[str]], _Part] = {}
         self._clean: dict[str, set[bytes]] = {
             name: set() for name, app in fleet.apps.items() if detect.enabled and not app.pseudonymise
         }
@@ -181,6 +190,14 @@ class Preparation:
             )
         return Prepared(parsed=parsed, detected=found.classes, needs=needs, data=data, covering=covering)
 
+    def _without_types(self, types: frozenset[str]) -> Detector:
+        """Return a detector that never sees some types: they hide nothing that stands in their place."""
+        known = self._detectors.get(types)
+        if known is None:
+            limits = Config(known_classes=self._known, max_chars=self._settings.max_chars, without=types)
+            known = self._detectors[types] = Detector(limits, time.monotonic)
+        return known
+
     # --- scan
 
     def _scan(self, app: App, parsed: Parsed, labels: Labels, task: Task | None, day: date) -> Scanned:
@@ -188,22 +205,26 @@ class Preparation:
         own = classes_of(app, self._fleet)
         already = frozenset(expand((*own, *labels.classes, *(task.classes if task is not None else ()))))
         deadline = time.monotonic() + self._settings.max_ms / 1000
+        released = waived(self._standing, app.id, day)
         types: Counter[str] = Counter()
         left, whole = self._settings.max_chars, True
         try:
             for text in texts_of(parsed):
+                if time.monotonic() > deadline:
+                    whole = False
+                    break
                 if text is None:
                     types[UNREADABLE] += 1
                     whole = whole and self._settings.images == "ignored"
                     continue
                 left -= len(text)
-                found = self._part(text, already, deadline) if left >= 0 else _UNREAD
-                types.update(found.types)
+                found = self._part(text, already, released, deadline) if left >= 0 else _UNREAD
+                types.update(_news(found.types, types) if type(text) is Joined else found.types)
                 whole = whole and found.whole
         except Exception as fault:  # noqa: BLE001 (whatever failed, this was not scanned)
             self.defect(fault)
             whole = False
-        without = self._without | waived(self._standing, app.id, day)
+        without = self._without | released
         classes = {
             name
             for kind in types
@@ -214,11 +235,22 @@ class Preparation:
             classes.add(UNSCANNED)
         return Scanned(types=dict(types), classes=tuple(sorted(classes - already)))
 
-    def _part(self, text: str, already: frozenset[str], deadline: float) -> _Part:
-        key = (_digest(text), already)
+    def _part(self, text: str, already: frozenset[str], released: frozenset[str], deadline: float) -> _Part:
+        """Scan one text; where something released is found, look again for what it stands in front of."""
+        digest = _digest(text)
+        found = self._scanned(text, digest, already, self._without, deadline)
+        if released.isdisjoint(found.types):
+            return found
+        behind = self._scanned(text, digest, already, self._without | released, deadline)
+        return _Part(types={**found.types, **behind.types}, whole=found.whole and behind.whole)
+
+    def _scanned(
+        self, text: str, digest: bytes, already: frozenset[str], without: frozenset[str], deadline: float
+    ) -> _Part:
+        key = (digest, already, without)
         known = self._seen.get(key)
         if known is None:
-            scan = self._detector.scan(text, already, deadline)
+            scan = self._without_types(without).scan(text, already, deadline)
             known = _Part(types=scan.types, whole=scan.complete)
             if scan.complete:  # what did not finish may finish next time
                 if len(self._seen) >= REMEMBERED:
@@ -232,8 +264,11 @@ class Preparation:
         """Cover a request for others; None where that cannot be done."""
         if refuses(parsed.body, parsed.surface) is not None:
             return None
-        findings = Findings(self._findings, TOPICS)
+        deadline = time.monotonic() + self._settings.max_ms / 1000
+        findings = Findings(lambda text: self._findings(text, deadline), TOPICS)
         try:
+            if _is_split(parsed.body, findings):
+                return None
             key = conversation_key(self._secret, app.id, opening(self._secret, parsed.body, findings))
             return Covering(Pseudonymiser(key, findings).cover(parsed.body))
         except AllodError:
@@ -242,15 +277,33 @@ class Preparation:
             self.defect(fault)
             return None
 
-    def _findings(self, text: str) -> Sequence[tuple[int, int, str]]:
-        scan = self._detector.scan(text, frozenset(), time.monotonic() + self._settings.max_ms / 1000)
-        if not scan.complete:
+    def _findings(self, text: str, deadline: float) -> Sequence[tuple[int, int, str]]:
+        scan = self._coverer.scan(text, frozenset(), deadline)
+        if not scan.complete or time.monotonic() > deadline:
             raise Integrity("a text could not be scanned whole", "it is too long, or took too long")
         return tuple((one.start, one.end, one.type) for one in scan.findings)
 
 
+def _news(found: dict[str, int], known: Counter[str]) -> dict[str, int]:
+    """Return the types found in parts read together that none of what came before held."""
+    return {kind: count for kind, count in found.items() if kind not in known}
+
+
+def _is_split(body: dict[str, Any], findings: Findings) -> bool:
+    """Tell whether the parts of a message, read on, hold more than each does: no token could stand for it."""
+    for message in body.get("messages", ()):
+        content = message.get("content")
+        texts = texts_of_parts(content) if isinstance(content, list) else []
+        if len(texts) < _SEVERAL:
+            continue
+        apart = Counter(kind for text in texts for _, _, kind in findings(text))
+        if Counter(kind for _, _, kind in findings(joined(texts))) - apart:
+            return True
+    return False
+
+
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
 
 def _plain_digests(parsed: Parsed) -> list[bytes] | None:
@@ -259,7 +312,9 @@ def _plain_digests(parsed: Parsed) -> list[bytes] | None:
         return None
     for key, value in parsed.body.items():
         if key in _SETTINGS:
-            if isinstance(value, dict | list) or (isinstance(value, str) and len(value) > SHORT_CHARS):
+            if isinstance(value, dict | list) or len(str(value)) > (
+                SHORT_CHARS if isinstance(value, str) else LONG_DIGITS
+            ):
                 return None
         elif key != "messages":
             return None
@@ -277,24 +332,43 @@ def texts_of(parsed: Parsed) -> Iterator[str | None]:
     for _, text in walk(parsed.body):
         yield text
     if parsed.native is not None:
-        yield from _strings(parsed.native, 0)
+        yield from _strings(parsed.native, _pictures(parsed.body), 0)
 
 
-def _strings(value: Any, depth: int) -> Iterator[str | None]:
-    """Yield every string of a native body, member names too; inline pictures the neutral body counts."""
+def _pictures(body: dict[str, Any]) -> frozenset[bytes]:
+    """Return the digests of the pictures that a neutral body shows, which count there already."""
+    messages = body.get("messages")
+    contents = [message.get("content") for message in messages] if isinstance(messages, list) else []
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return frozenset(_digest(part["image_url"]["url"]) for part in parts if part.get("type") == "image_url")
+
+
+def _strings(value: Any, pictures: frozenset[bytes], depth: int) -> Iterator[str | None]:
+    """Yield every string and long number of a native body, member names too, but for counted pictures."""
     if depth > MAX_DEPTH:
         yield None
     elif isinstance(value, str):
         yield value
     elif isinstance(value, list):
         for item in value:
-            yield from _strings(item, depth + 1)
+            yield from _strings(item, pictures, depth + 1)
     elif isinstance(value, dict):
-        inline = value.get("type") == "base64" and str(value.get("media_type", "")).startswith("image/")
+        counted = bool(pictures) and _pictured(value) in pictures
         for key, item in value.items():
             yield key
-            if not (inline and key == "data"):
-                yield from _strings(item, depth + 1)
+            if isinstance(item, int | float) and len(str(item)) >= SHORT_DIGITS:
+                yield f"{key}: {item}"
+            elif not (counted and key == "data"):
+                yield from _strings(item, pictures, depth + 1)
+    elif isinstance(value, int | float) and len(str(value)) >= SHORT_DIGITS:
+        yield str(value)
+
+
+def _pictured(value: dict[str, Any]) -> bytes:
+    """Return the digest of the data URL that a native picture has in the neutral body, or nothing."""
+    if value.get("type") != "base64" or not isinstance(value.get("data"), str):
+        return b""
+    return _digest(f"data:{value.get('media_type')};base64,{value['data']}")
 
 
 class _Part(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -15,12 +15,21 @@ from allod.domain.request import Admitted, Labels, Sizes, Surface
 from allod.gateway import compose
 from allod.gateway.packs import Found as FoundPack
 from allod.gateway.packs import Packs
+from allod.gateway.shadow import Shadow, told
 from allod.metering.rates import Tariffs, tariffs_of
 from allod.policy.pack import unknown_name
 from allod.policy.policy import Policy, PolicyQuestion
 from allod.routing.plan import decide
-from allod.routing.question import DecisionFacts, Health, Question, facts_of, question_of
-from allod.routing.shadow import Shadowed
+from allod.routing.question import (
+    UNDECIDED,
+    DecisionFacts,
+    DeploymentFacts,
+    Health,
+    Question,
+    facts_of,
+    question_of,
+)
+from allod.routing.shadow import Shadowed, difference
 from allod.routing.simulate import (
     Again,
     Law,
@@ -34,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from allod.domain.fleet import Fleet
-    from allod.gateway.shadow import Shadow
 
 LAWS: Final = 4096
 """So many kinds of questions are remembered per world and span of days."""
@@ -177,7 +185,12 @@ class World:
         self._turns: dict[int | None, _Span] = {}
         self._spans_of = first.valid_until_ms
         self._tariffs: list[tuple[int, Tariffs]] = []
-        self._made: dict[tuple[object, ...], tuple[Law, Tariffs, DecisionFacts]] = {}
+        self._made: dict[tuple[object, ...], tuple[Tariffs, DecisionFacts]] = {}
+        self._seals: dict[int, frozenset[str]] = {}
+        self._everyone = Eligibility(
+            kept=tuple(self.fleet.deployments), excluded=(), conditions={}, relaxed=(), pack_digest="",
+            fleet_digest="",
+        )  # fmt: skip
         self.book = compose.book_for(self.fleet)
         self.index = Index(self.fleet, first.classes)
         self.unchanged = frozenset[str]() if kept is None else _unchanged(kept, self.fleet)
@@ -245,9 +258,18 @@ class World:
         if self._shadow is None:
             self._shadow = compose.shadow_of(self.fleet, self.scenario.packs)
         assert self._shadow is not None
+        shadow, fleet = self._shadow, self._shadow.fleet
+        if fleet is None:
+            return shadow.failed(shadow.error)
         day = self.day(past)
-        question = self._question(_as_recorded(past, day), law, self.tariffs(at_ms))
-        return self._shadow.compare(self._asked(past, day), law.eligibility, question, decide(again.facts))
+        try:
+            other = shadow.eligible(self._asked(past, day))
+            question = question_of(_as_recorded(past, day), other, fleet, self.tariffs(at_ms), Health())
+            beside = other_fleet(past, law_of(other), facts_of(question), frozenset(fleet.deployments))
+            live = law.eligibility, decide(again.facts)
+            return difference(shadow.packs, live, (other, decide(beside.facts)))
+        except Exception as fault:  # noqa: BLE001 (as live)
+            return shadow.failed(told(fault))
 
     def _asked(self, past: Past, day: date, admitted: Admitted | None = None) -> PolicyQuestion:
         app = self.fleet.apps.get(past.asked.app)
@@ -267,24 +289,52 @@ class World:
         return question_of(admitted, law.eligibility, self.fleet, tariffs, Health())
 
     def _facts(self, admitted: Admitted, law: Law, tariffs: Tariffs) -> DecisionFacts:
-        """Return what a decision is made of, all candidates up; remembered but for the request's limits."""
+        """Return what a decision is made of, all candidates up.
+
+        What is estimated depends on neither app, classes nor law, and is remembered without them.
+        """
         key = (
-            id(law), id(tariffs), admitted.task, admitted.pinned, admitted.needs, admitted.sizes,
-            admitted.received_at_ms,
+            admitted.task, admitted.pinned, admitted.needs, admitted.sizes, id(tariffs),
+            self._sealed(admitted.received_at_ms),
         )  # fmt: skip
         known = self._made.get(key)
         if known is None:
             while len(self._made) >= LAWS:
                 self._made.pop(next(iter(self._made)))
-            facts = facts_of(self._question(admitted, law, tariffs))
-            known = self._made[key] = law, tariffs, facts  # these two live as long as their ids are known
+            asked = question_of(admitted, self._everyone, self.fleet, tariffs, Health())
+            known = self._made[key] = tariffs, facts_of(asked)  # tariffs live as long as their id is known
+        kept, rules = law.kept, law.rules
         return msgspec.structs.replace(
-            known[2],
+            known[1],
             min_quality=admitted.min_quality,
             max_cost_usd=admitted.max_cost_usd,
             deadline_ms=admitted.deadline_ms,
             effort=admitted.effort,
+            candidates=tuple(
+                [
+                    one
+                    if one.deployment in kept
+                    else DeploymentFacts(
+                        deployment=one.deployment,
+                        law=rules.get(one.deployment) or (UNDECIDED,),
+                        listed=one.listed,
+                    )
+                    for one in known[1].candidates
+                ]
+            ),
         )
+
+    def _sealed(self, at_ms: int) -> frozenset[str]:
+        """Return the deployments whose sovereignty vector holds on the day of a time."""
+        known = self._seals.get(at_ms)
+        if known is None:
+            day = day_at(at_ms)
+            known = self._seals[at_ms] = frozenset(
+                name
+                for name, one in self.fleet.deployments.items()
+                if one.seal is not None and one.seal.holds_on(day)
+            )
+        return known
 
     def _admitted(self, past: Past, day: date) -> Admitted:
         """Admit the request to another fleet, all that is recorded of it as its labels: they only tighten."""
@@ -360,6 +410,11 @@ def day_of(past: Past) -> date:
         return date.fromisoformat(str(past.flags["day"]))
     except (KeyError, ValueError) as fault:
         raise Integrity("the decision record names no day", f"got {past.flags.get('day')!r}") from fault
+
+
+def day_at(at_ms: int) -> date:
+    """Return the UTC day of a time."""
+    return _EPOCH + timedelta(days=at_ms // _DAY_MS)
 
 
 def _noon_ms(day: date) -> int:

@@ -18,6 +18,7 @@ from allod.gateway.gateway import LOG, Gateway
 from allod.gateway.preparing import Preparation
 from allod.gateway.standing import Standing, begin
 from allod.gateway.surfaces.openapi import document
+from allod.gateway.witnessing import witnessed
 from allod.receipts.leaves import NoticeFacts
 from allod.store.store import Store
 from allod.store.writer import Settings
@@ -49,9 +50,12 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
     preparation = Preparation(
         fleet, decider.policy.classes, setting.config.detect, declassified, secret, Gateway.defect
     )
-    pace = Settings(gather_s=setting.config.log.batch_ms / 1000)
+    log = setting.config.log
+    pace = Settings(gather_s=log.batch_ms / 1000, clock_back_ms=1000 * log.clock_back_s)
     store = await asyncio.to_thread(Store.open, setting.home, settings=pace)
+    beside = contextlib.AsyncExitStack()
     try:
+        witnesses = await beside.enter_async_context(witnessed(store, log, compose.addresses(setting).allow))
         outbox = Outbox()
         engines = compose.engines(setting, outbox=outbox)
         gateway = Gateway(
@@ -73,13 +77,15 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
         loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]
         try:
             catalogue = Catalogue(fleet, gateway.now_ms() // 1000)
-            yield Application(gateway, catalogue, msgspec.json.encode(document())), _notices(setting, gateway)
+            application = Application(gateway, catalogue, msgspec.json.encode(document()))
+            yield application, [*_notices(setting, gateway), *witnesses]
         finally:
             for task in loading:
                 task.cancel()
             await asyncio.gather(*loading, return_exceptions=True)
             await asyncio.gather(*(engine.close() for engine in engines.values()), return_exceptions=True)
     finally:
+        await beside.aclose()
         await asyncio.to_thread(store.close)
 
 

@@ -17,7 +17,7 @@ from allod.gateway.replay import LawThen, Scenario, World, day_of
 from allod.receipts.commitment import digest as digest_of
 from allod.routing.record import read_record
 from allod.routing.shadow import ShadowFound, ShadowTally
-from allod.routing.simulate import Again, Law, Past, past_of, write_again
+from allod.routing.simulate import NOT_HELD, Again, Law, Past, past_of, write_again
 from allod.routing.snapshot import read_snapshot, snapshot_of
 from allod.routing.tally import Found, Tally
 
@@ -108,7 +108,12 @@ class Simulation:
                 self.tally.leave(world, one.requests, one.receipt)
                 return
             again, law = world.again(past, one.at_ms)
+            identical = _identical(past, again, law)
+            if identical and self._scenario.check and world.same and not world.restated:
+                self._check(one, world, past, again, law)
+            self.tally.add(past, again, one.requests, one.receipt, identical=identical)
         except AllodError as fault:
+            self._damaged += isinstance(fault, Integrity) and fault.what != NOT_HELD
             self.tally.leave(fault.what, one.requests, one.receipt)
             return
         except (ArithmeticError, LookupError, TypeError, ValueError) as fault:
@@ -117,10 +122,6 @@ class Simulation:
             return
         self._older_requests += one.requests if past.configuration is None else 0
         self._repacked += one.requests if world.repacked(past) else 0
-        identical = _identical(past, again, law)
-        if identical and self._scenario.check and world.same and not world.restated:
-            self._check(one, world, past, again, law)
-        self.tally.add(past, again, one.requests, one.receipt, identical=identical)
 
     def _check(self, one: Decided, world: World, past: Past, again: Again, law: Law) -> None:
         """Write a record that nothing should change again, whole, and compare its bytes."""

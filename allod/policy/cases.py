@@ -104,10 +104,15 @@ def _run(case: Case, packs: tuple[Pack, ...]) -> CaseResult:
     wanted = case.decision == "allow"
     if (bool(eligibility.kept), rules, reference) == (wanted, case.rules, wanted):
         return CaseResult(name=case.name, ok=True)
-    got = f"got {'allow' if eligibility.kept else 'deny'} by {list(rules)}, reference {reference}"
-    return CaseResult(
-        name=case.name, ok=False, detail=f"{got}; expected {case.decision} by {list(case.rules)}"
-    )
+    kept = bool(eligibility.kept)
+    got = _said("allow" if kept else "deny", rules)
+    other = "" if reference == kept else f" (the reference says {'allow' if reference else 'deny'})"
+    detail = f"got {got}{other}; expected {_said(case.decision, case.rules)}"
+    return CaseResult(name=case.name, ok=False, detail=detail)
+
+
+def _said(decision: str, rules: tuple[str, ...]) -> str:
+    return f"{decision} by {', '.join(rules)}" if rules else decision
 
 
 def _coverage(rule_id: str, cases: tuple[Case, ...]) -> CaseResult:

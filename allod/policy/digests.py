@@ -45,11 +45,10 @@ def pack_turns(packs: Iterable[Pack], lists: Mapping[str, PlaceList]) -> tuple[d
 
 
 def fact_expiries(fleet: Fleet, age_limit_days: int | None) -> tuple[date, ...]:
-    """Return the days on which a fact stops holding, by its own ``expires`` or by age, sorted."""
+    """Return the days on which a fact begins to hold, or stops by its ``expires`` or by age, sorted."""
     days: set[date] = set()
     for fact in facts_of(fleet):
-        if fact.expires is not None:
-            days.add(fact.expires)
+        days |= {day for day in (fact.as_of, fact.expires) if day is not None}
         if age_limit_days is not None and fact.as_of is not None:
             stale_from = fact.as_of.toordinal() + age_limit_days + 1
             if stale_from <= date.max.toordinal():

@@ -40,7 +40,8 @@ def union(first: Json, second: Json) -> Json:
 def holdings(value: Any) -> Json | None:
     """Encode owners as basis points held outside the EU; None for what is no complete statement.
 
-    Percentages beyond 100 in sum are no statement. An unknown jurisdiction is outside.
+    Percentages beyond 100 in sum are no statement. An unknown jurisdiction is outside. What stands under one
+    name is one holder's, however it is split.
     """
     if not isinstance(value, tuple) or not value or not all(isinstance(one, Owner) for one in value):
         return None
@@ -50,11 +51,15 @@ def holdings(value: Any) -> Json | None:
     if declared > _WHOLE:
         return None
     eu = jurisdiction.expand(_EU)
-    outside = [one.percent for one in value if not jurisdiction.expand((one.jurisdiction,)) <= eu]
-    outside.append(_WHOLE - declared)
+    outside: dict[str, Decimal] = {}
+    for one in value:
+        if not jurisdiction.expand((one.jurisdiction,)) <= eu:
+            holder = " ".join(one.name.casefold().split())
+            outside[holder] = outside.get(holder, Decimal(0)) + one.percent
+    shares = (*outside.values(), _WHOLE - declared)
     return {
-        "largest_outside_eu": _basis_points(max(outside)),
-        "total_outside_eu": _basis_points(sum(outside, Decimal(0))),
+        "largest_outside_eu": _basis_points(max(shares)),
+        "total_outside_eu": _basis_points(sum(shares, Decimal(0))),
     }
 
 

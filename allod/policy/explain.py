@@ -105,6 +105,8 @@ def _item(item: object) -> str:
 
 def _lapsed(reading: Reading) -> str:
     assert reading.fact is not None
+    if reading.state == "early":
+        return f"evidence of {reading.fact.as_of}, which is to come"
     if reading.state == "expired":
         return f"expired {reading.fact.expires}"
     if reading.state == "weak":
@@ -266,9 +268,8 @@ def _asker(scene: Scene, rule: Rule) -> list[str]:
     if "context.purpose" in reads:
         told.append(f"purpose {scene.purpose or 'not stated'}")
     if "context.pseudonymised" in reads:
-        told.append(
-            "not pseudonymised" if scene.app is None or not scene.app.pseudonymise else "pseudonymised"
-        )
+        covered = scene.app is not None and scene.app.pseudonymise and not scene.subject.operator.own
+        told.append("pseudonymised" if covered else "not pseudonymised")
     if scene.app is not None:
         if "principal.risk" in reads:
             told.append(f"risk {scene.app.risk or 'not stated'} of app {scene.app.id}")

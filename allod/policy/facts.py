@@ -1,7 +1,8 @@
 """Facts as policy reads them on one day, and their form as Cedar entities.
 
-A fact that is missing, expired or older than a pack allows leaves its attribute out; so does a value of the
-wrong kind. Nothing is ever filled in. Both keys, compiled and reference, judge the entities made here.
+A fact that is missing, expired, of a day to come or older than a pack allows leaves its attribute out; so
+does a value of the wrong kind. Nothing is ever filled in. Both keys, compiled and reference, judge the
+entities made here.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ OPERATOR_FACTS: Final = ("seat", "controlled_from", "compelled_by", "owners")
 EVIDENCE: Final = ("agreements", "attestations")
 UNKNOWN_ORIGIN: Final = "unknown"
 _MOST_DAYS: Final = 36_525
-State = Literal["known", "missing", "expired", "stale", "weak", "empty"]
+State = Literal["known", "missing", "early", "expired", "stale", "weak", "empty"]
 Json = dict[str, Any]
 
 
@@ -112,6 +113,8 @@ class Calendar(msgspec.Struct, frozen=True, kw_only=True):
         return self._state(fact, own=own) == "known"
 
     def _state(self, fact: Fact[Any], *, own: bool) -> State:
+        if fact.as_of is not None and fact.as_of > self.day:
+            return "early"
         if not fact.holds_on(self.day):
             return "expired"
         if self.max_age_days is not None and (

@@ -58,14 +58,13 @@ def join(lists: Iterable[PlaceList]) -> dict[str, PlaceList]:
                     f"list {one.id!r}: the entry of {row.place} ends before it begins", "", "correct it"
                 )
         found[one.id] = one
-    for one in found.values():
-        _walk(one.id, found, ())
+    _check_includes(found)
     return found
 
 
 def codes_on(name: str, lists: Mapping[str, PlaceList], day: date) -> frozenset[str]:
     """Return the country codes of a list on a day, blocs and included lists expanded."""
-    return frozenset().union(*(_own_on(lists[each], day) for each in _walk(name, lists, ())))
+    return frozenset().union(*(_own_on(lists[each], day) for each in _walk(name, lists)))
 
 
 def turns(lists: Mapping[str, PlaceList]) -> frozenset[date]:
@@ -90,14 +89,43 @@ def _own_on(one: PlaceList, day: date) -> frozenset[str]:
     return jurisdiction.expand(row.place for row in one.row if row.holds_on(day))
 
 
-def _walk(name: str, lists: Mapping[str, PlaceList], above: tuple[str, ...]) -> frozenset[str]:
-    """Return a list and everything it includes."""
-    if name in above:
-        circle = " > ".join((*above[above.index(name) :], name))
-        raise Invalid("lists include each other in a circle", circle, "remove one of the includes")
-    if name not in lists:
-        raise Invalid(f"list {above[-1]!r} includes {name!r}, which does not exist", "", "correct the name")
-    out = frozenset({name})
-    for other in lists[name].includes:
-        out |= _walk(other, lists, (*above, name))
-    return out
+def _walk(name: str, lists: Mapping[str, PlaceList]) -> frozenset[str]:
+    """Return a list and everything it includes, each looked at once however many ways lead to it."""
+    found = {name}
+    todo = [name]
+    while todo:
+        for other in lists[todo.pop()].includes:
+            if other not in found:
+                found.add(other)
+                todo.append(other)
+    return frozenset(found)
+
+
+def _check_includes(lists: Mapping[str, PlaceList]) -> None:
+    """Refuse includes of lists that do not exist, and circles."""
+    done: set[str] = set()
+    for start in lists:
+        above: dict[str, None] = {}
+        todo = [(start, False)]
+        while todo:
+            name, left = todo.pop()
+            if left:
+                above.pop(name)
+                done.add(name)
+                continue
+            if name in above:
+                circle = list(above)
+                circle = circle[circle.index(name) :]
+                raise Invalid(
+                    "lists include each other in a circle", " > ".join((*circle, name)), "remove one include"
+                )
+            if name in done:
+                continue
+            above[name] = None
+            todo.append((name, True))
+            for other in lists[name].includes:
+                if other not in lists:
+                    raise Invalid(
+                        f"list {name!r} includes {other!r}, which does not exist", "", "correct the name"
+                    )
+                todo.append((other, False))

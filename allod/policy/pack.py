@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -19,8 +18,8 @@ from typing import Any, Final, TypeVar
 import cedarpy
 import msgspec
 
-from allod.domain.classes import BASE_CLASSES
 from allod.domain.errors import Integrity, Invalid
+from allod.policy.bounds import demand_bounds
 from allod.policy.compiler import Expression, compile_rule
 from allod.policy.forms import (
     Case,
@@ -35,6 +34,7 @@ from allod.policy.forms import (
 )
 from allod.policy.lint import lint_policy
 from allod.policy.lists import PlaceList
+from allod.policy.naming import check_facts, check_manifest, check_rule
 
 __all__ = [
     "BASE", "PERMIT", "Case", "Manifest", "Name", "Obligation", "Pack", "Rule", "Source", "Theorem",
@@ -50,8 +50,6 @@ _SCHEMA: Final = "schema.cedarschema"
 _REQUIRED: Final = ("pack.toml", "policies.cedar", "theorems.toml", "obligations.toml")
 _WHOLE_PERCENT: Final = 100
 _NOTES: Final = frozenset({"id", "law", "text", "remedy", "since", "until", "verified"})
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
-_CLASS: Final = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
@@ -100,6 +98,8 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
     manifest = _manifest(texts)
     schema = _schema(manifest.id, texts, schema)
     rules = _rules(texts["policies.cedar"], schema)
+    for rule in rules:
+        check_rule(manifest.id, rule, BASE)
     if manifest.status == "skeleton":
         rules = tuple(msgspec.structs.replace(rule, unverified=True) for rule in rules)
     _check_permits(manifest.id, rules)
@@ -108,11 +108,13 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
     _check_names(rules, theorems.theorem, obligations)
     _check_theorems(theorems.theorem, schema)
     facts = [_parse(texts, name, _Facts) for name in sorted(texts) if name.startswith("facts/")]
+    lists, names = [one for part in facts for one in part.list], [one for part in facts for one in part.name]
+    statutes = check_facts(lists, names, [one for part in facts for one in part.statute])
     return Pack(
         id=manifest.id,
         version=manifest.version,
         digest=_digest(files),
-        reviewed=bool(manifest.reviewer.strip()),
+        reviewed=any(c.isalpha() for c in manifest.reviewer),
         manifest=manifest,
         text=texts["policies.cedar"],
         schema=schema,
@@ -120,9 +122,9 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
         cases=_cases(texts),
         theorems=theorems.theorem,
         obligations=obligations,
-        statutes={row.name: row.citation for part in facts for row in part.statute},
-        lists=tuple(one for part in facts for one in part.list),
-        names=tuple(one for part in facts for one in part.name),
+        statutes=statutes,
+        lists=tuple(lists),
+        names=tuple(names),
         weighting=_weighting([one for part in facts for one in part.weights]),
     )
 
@@ -140,6 +142,7 @@ def expressions(theorem: Theorem, schema: str) -> tuple[Expression, Expression]:
             'permit (principal is Allod::App, action == Allod::Action::"dispatch", '
             f"resource is Allod::Deployment) when {{ {text} }};"
         )
+        demand_bounds(wrapped, f"theorem {theorem.id!r}: {name}")
         try:
             est = json.loads(cedarpy.policies_to_json_str(wrapped))
             problems = cedarpy.validate_policies(wrapped, cedarpy.Schema.from_str(schema)).errors
@@ -166,10 +169,7 @@ def run_lint(pack: Pack) -> tuple[str, ...]:
 
 def _manifest(texts: Mapping[str, str]) -> Manifest:
     manifest = _parse(texts, "pack.toml", Manifest)
-    if not _ID.fullmatch(manifest.id):
-        raise Invalid(
-            f"{manifest.id[:64]!r} is no pack id", "expected letters, digits and dashes", "rename it"
-        )
+    check_manifest(manifest, BASE)
     start, end = manifest.valid_from, manifest.valid_until
     if start is not None and end is not None and end <= start:
         raise Invalid(
@@ -177,13 +177,6 @@ def _manifest(texts: Mapping[str, str]) -> Manifest:
         )
     if manifest.status == "repealed" and end is None:
         raise Invalid(f"pack {manifest.id!r} is repealed without a date", "", "say valid_until")
-    for name in manifest.classes:
-        if not _CLASS.fullmatch(name) or name in BASE_CLASSES:
-            raise Invalid(
-                f"pack {manifest.id!r} adds the class {name[:64]!r}",
-                "expected small letters, digits and dashes, and none of the base's own",
-                "rename it",
-            )
     return manifest
 
 
@@ -247,7 +240,7 @@ def _weighting(found: list[Weighting]) -> Weighting | None:
 def unknown_name(what: str, got: str, known: Iterable[str]) -> Invalid:
     """Return the error for a name that is not known, with the nearest that is."""
     options = sorted(known)
-    close = difflib.get_close_matches(got, options, n=1, cutoff=0.0)
+    close = difflib.get_close_matches(got, options, n=1, cutoff=0.5)
     return Invalid(
         f"{what} {got!r}, which is not known",
         "expected one of " + ", ".join(options) if options else "none is known",
@@ -298,7 +291,7 @@ def _digest(files: Mapping[str, bytes]) -> str:
 def _parse(texts: Mapping[str, str], name: str, kind: type[_S]) -> _S:
     try:
         return msgspec.convert(tomllib.loads(texts[name]), kind)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, ArithmeticError, RecursionError) as error:  # of TOML, of numbers, of the form
         raise Invalid(
             f"{name} is not what a pack needs", str(error), "correct the file", param=name
         ) from error
@@ -320,6 +313,7 @@ def _cases(texts: Mapping[str, str]) -> tuple[Case, ...]:
 
 def _rules(text: str, schema: str) -> tuple[Rule, ...]:
     """Parse, validate strictly, compile and lint every policy, in the order of the file."""
+    demand_bounds(text, "policies.cedar")
     try:
         est = json.loads(cedarpy.policies_to_json_str(text))
         problems = cedarpy.validate_policies(text, cedarpy.Schema.from_str(schema)).errors
@@ -353,7 +347,7 @@ def _rule(policy: Expression) -> Rule:
     findings = lint_policy(notes["id"], policy)
     if findings:
         raise Invalid(
-            f"rule {notes['id']!r} could admit more for more classes",
+            f"rule {notes['id']!r} could admit more than it may",
             "; ".join(findings),
             "turn the test round",
         )

@@ -22,6 +22,7 @@ from allod.policy import digests, facts, lists
 from allod.policy.closures import Env, Store, Uid, store_of, value_of
 from allod.policy.compiler import CompiledRule, Program, Verdict, compile_rule
 from allod.policy.explain import Scene, explain
+from allod.policy.naming import join_statutes
 from allod.policy.nearest import nearest_changes
 from allod.policy.pack import BASE, PERMIT, Pack, Rule, unknown_name
 from allod.policy.reference import Reference, request_of
@@ -51,7 +52,8 @@ class PolicyQuestion(msgspec.Struct, frozen=True, kw_only=True):
         day: the UTC day of the request's one clock reading.
         purpose: the declared purpose, or None.
         link_up: False while the link to the outside is down.
-        pseudonymised: what leaves to others carries reversible pseudonyms.
+        pseudonymised: what leaves to others carries reversible pseudonyms; our own deployments get it as it
+            is, and rules read so of them.
 
     """
 
@@ -115,7 +117,7 @@ class Policy:
             path == "context" or path.startswith("context.purpose") for rule in rules for path in rule.reads
         )
         self.subjects: Final = facts.subjects(fleet)
-        self.statutes: Final = {name: text for pack in self.packs for name, text in pack.statutes.items()}
+        self.statutes: Final = join_statutes((pack.id, pack.statutes) for pack in self.packs)
         self.age_limit_days: Final = digests.max_age_days(self.packs)
         self.min_grade: Final = digests.min_grade(self.packs)
         self.lists: Final = _lists(self.packs, rules)
@@ -184,8 +186,8 @@ class Policy:
         self._check(q)
         if epoch.overdue:
             return frozenset()
-        context, judge = self._values(q), epoch.program.judge
-        envs = ((name, _env(q.app, name, context, epoch.store)) for name in self.subjects)
+        values, judge = self._values(q), epoch.program.judge
+        envs = ((name, _env(q.app, name, values[name], epoch.store)) for name in self.subjects)
         return frozenset(name for name, env in envs if not self.against(judge(env)))
 
     def recheck(self, q: PolicyQuestion, deployment: str) -> bool:
@@ -199,7 +201,7 @@ class Policy:
             self._check(q)
             if deployment not in self.subjects or epoch.overdue:
                 return False
-            request = request_of(q.app, deployment, self._context(q))
+            request = request_of(q.app, deployment, self._context(q, deployment))
             (verdict,) = epoch.reference.decide([request], epoch.entities)
             return _remember(epoch.rechecked, asked, verdict.allowed)
         except Exception:  # noqa: BLE001 - whatever went wrong, nothing may be sent
@@ -233,7 +235,7 @@ class Policy:
     def verdict(self, q: PolicyQuestion, deployment: str, store: Store) -> Verdict:
         """Run the compiled rules for one deployment among these entities; relaxed rules run too."""
         program, _ = self.rules_on(q.day)
-        return program.judge(_env(q.app, deployment, self._values(q), store))
+        return program.judge(_env(q.app, deployment, value_of(self._context(q, deployment)), store))
 
     def scene(self, q: PolicyQuestion, deployment: str, calendar: facts.Calendar) -> Scene:
         """Return what an explanation of this deployment speaks of."""
@@ -262,13 +264,21 @@ class Policy:
         purpose = q.purpose if self._reads_purpose else None
         return q.app, q.classes, purpose, q.link_up, q.pseudonymised
 
-    def _context(self, q: PolicyQuestion) -> dict[str, Any]:
+    def _context(self, q: PolicyQuestion, deployment: str) -> dict[str, Any]:
+        """Encode the question as it is put about one deployment: what our own gets carries no pseudonyms."""
+        covered = q.pseudonymised and self.subjects[deployment].operator.own is not True
         return facts.encode_context(
-            q.classes, q.purpose, self.fleet.tenant, link_up=q.link_up, pseudonymised=q.pseudonymised
+            q.classes, q.purpose, self.fleet.tenant, link_up=q.link_up, pseudonymised=covered
         )
 
-    def _values(self, q: PolicyQuestion) -> Any:
-        return value_of(self._context(q))
+    def _values(self, q: PolicyQuestion) -> dict[str, Any]:
+        """Return the question as compiled rules read it, by deployment; two at most are different."""
+        made: dict[bool, Any] = {}
+        for name, subject in self.subjects.items():
+            own = subject.operator.own is True
+            if own not in made:
+                made[own] = value_of(self._context(q, name))
+        return {name: made[subject.operator.own is True] for name, subject in self.subjects.items()}
 
     def _enter(self, day: date) -> _Epoch:
         """Find or make the epoch of a day; of earlier epochs the last one is kept, the others are dropped."""
@@ -296,9 +306,9 @@ class Policy:
         kept: list[str] = []
         excluded: list[Exclusion] = []
         relaxed: list[tuple[str, str]] = []
-        context = self._values(q)
+        values = self._values(q)
         for name in self.subjects:
-            verdict = epoch.program.judge(_env(q.app, name, context, epoch.store))
+            verdict = epoch.program.judge(_env(q.app, name, values[name], epoch.store))
             against = self.against(verdict)
             if against or epoch.overdue:
                 scene = self.scene(q, name, epoch.calendar)
@@ -388,7 +398,38 @@ def _in_force(packs: tuple[Pack, ...], fleet: Fleet) -> tuple[Pack, ...]:
                     f"add {name!r}",
                     param="tenant.packs",
                 )
+    _demand_one_weighting(chosen)
     return chosen
+
+
+def _demand_one_weighting(packs: tuple[Pack, ...]) -> None:
+    """Refuse what would let one more pack raise a score that another pack's rule reads (I2).
+
+    A pack whose rule reads the weighted score brings the weights or requires a pack that does, and no other
+    pack in force weighs otherwise.
+    """
+    bringing = [pack for pack in packs if pack.weighting is not None]
+    for pack in bringing[1:]:
+        if (
+            pack.weighting is not None
+            and bringing[0].weighting is not None
+            and (pack.weighting.percent != bringing[0].weighting.percent)
+        ):
+            raise Invalid(
+                f"packs {bringing[0].id!r} and {pack.id!r} weigh sovereignty differently",
+                "which of them counts would decide what passes",
+                "keep one of them in tenant.packs",
+                param="tenant.packs",
+            )
+    having = {pack.id for pack in bringing}
+    for pack in packs:
+        reads = any(path.endswith("seal.score") for rule in pack.rules for path in rule.reads)
+        if reads and having.isdisjoint((pack.id, *pack.manifest.requires)):
+            raise Invalid(
+                f"pack {pack.id!r} reads a score and says nothing of its weights",
+                "another pack's weights would change what passes",
+                "bring facts/weights.toml, or require a pack that does",
+            )
 
 
 def _unique(rules: tuple[Rule, ...]) -> dict[str, Rule]:

@@ -7,6 +7,7 @@ I-JSON range of RFC 7493), and strings hold no lone surrogates.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +17,7 @@ from allod.domain.errors import Integrity, Invalid
 MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 64
 _SORTED: Final = msgspec.json.Encoder(order="sorted")
+_LONG: Final = re.compile(rb"[:,[-][0-9]{16}")
 
 
 def canonical(value: Any) -> bytes:
@@ -43,8 +45,8 @@ def parse(data: bytes, *, what: str) -> Any:
 
     """
     try:
-        value = msgspec.json.decode(data)
-        again = canonical(value)
+        value = _PLAIN.decode(data)
+        again = _SORTED.encode(value) if _surely_plain(data) else canonical(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Invalid) as fault:
         raise Integrity(f"{what} is not canonical JSON", f"got {fault}", "get the file again") from fault
     if again != data:
@@ -55,6 +57,19 @@ def parse(data: bytes, *, what: str) -> Any:
             "get the file again, unedited",
         )
     return value
+
+
+def _surely_plain(data: bytes) -> bool:
+    """Tell whether no key can be other than ASCII, no integer too long and no nesting too deep.
+
+    Where this says no it may still be so, and ``canonical`` looks at every value.
+    """
+    shallow = data.count(b"[") + data.count(b"{") <= MAX_DEPTH
+    return data[:1] == b"{" and data.isascii() and shallow and not _LONG.search(data)
+
+
+def _no_float(text: str) -> float:
+    raise _invalid("$", f"the number {text[:40]}", "an integer, or an amount as text")
 
 
 def _check(value: Any, where: str, depth: int) -> None:
@@ -85,3 +100,6 @@ def _invalid(where: str, got: str, required: str) -> Invalid:
         "write amounts as decimal text",
         param=where,
     )
+
+
+_PLAIN: Final = msgspec.json.Decoder(float_hook=_no_float)

@@ -35,17 +35,19 @@ def sign(signer: Signer, size: int, root: bytes) -> bytes:
     return signer.sign(f"{signer.key.name}\n{size}\n{b64(root)}\n")
 
 
-def parse_text(text: str) -> Checkpoint:
+def parse_text(text: str, *, extensions: bool = False) -> Checkpoint:
     """Read a checkpoint's text, whose signature the caller has verified.
 
-    Extension lines are refused: nobody here writes any, and monitors cannot audit them.
+    Extension lines are refused, for nobody here writes any and monitors cannot audit them, unless
+    ``extensions``: a witness takes those of other logs, and makes no statement about them.
 
     Raises:
         Integrity: another form, a root that is not 32 bytes, or a root that cannot be the empty tree's.
 
     """
     lines = text[:-1].split("\n") if text.endswith("\n") else []
-    if len(lines) != _LINES or not lines[0]:
+    more = lines[_LINES:]
+    if len(lines) < _LINES or not lines[0] or (more and not (extensions and all(more))):
         raise _bad(f"got {len(lines)} lines, expected origin, size and root")
     size, root = number(lines[1], "the tree size"), unb64(lines[2], "the root hash")
     if len(root) != HASH_BYTES:

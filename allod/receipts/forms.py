@@ -22,9 +22,9 @@ from allod.receipts.leaves import (
     intent_leaf,
     leaf_time,
     terminal_leaf,
-    tokens_json,
     whole_terminal,
 )
+from allod.receipts.tokens import tokens_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ _RESPONSE: Final = "~response" + "~" * (COMMITMENT_CHARS - 9)
 _HASH: Final = b"\xfa" * 32
 _NEVER_MS: Final = 253_402_300_799_999
 _COST: Final = Decimal("987654321.123456789")
+_SEQ: Final = 876_543_210_123_456
 _TOKENS: Final = Usage(input_tokens=987_654_321, output_tokens=123_456_789)
 
 
@@ -67,7 +68,7 @@ class IntentForm:
 
 
 class TerminalForm:
-    """The form of terminal leaves of answers that differ in id, time, commitments, tokens and cost alone.
+    """The form of terminal leaves of answers: like but for id, time, commitments, tokens, number and cost.
 
     Args:
         intent: facts of the intent of any one of them.
@@ -82,10 +83,12 @@ class TerminalForm:
             facts, id=_ID, at_ms=_NEVER_MS, response=_RESPONSE, usage=_TOKENS, cost_usd=_COST
         )
         begun = msgspec.structs.replace(intent, id=_ID, request=_REQUEST)
-        leaf = terminal_leaf(begun, _HASH, self.facts)
-        whole = leaf == whole_terminal(begun, "sha256:" + _HASH.hex(), self.facts)
+        numbered = msgspec.structs.replace(self.facts, seq=_SEQ)
+        leaf = terminal_leaf(begun, _HASH, numbered)
+        whole = leaf == whole_terminal(begun, "sha256:" + _HASH.hex(), numbered)
         marks = (
-            plain(_COST), _ID, _HASH.hex(), _REQUEST, _RESPONSE, leaf_time(_NEVER_MS), tokens_json(_TOKENS),
+            plain(_COST), _ID, _HASH.hex(), _REQUEST, _RESPONSE, f'"seq":{_SEQ}', leaf_time(_NEVER_MS),
+            tokens_json(_TOKENS),
         )  # fmt: skip
         self._parts = _cut(leaf, marks) if whole else None
 
@@ -97,19 +100,23 @@ class TerminalForm:
             self.facts, id=receipt, at_ms=at_ms, response=response, usage=usage, cost_usd=cost_usd
         )
 
-    def fill(self, intent: IntentFacts, intent_hash: bytes, facts: TerminalFacts) -> bytes:
-        """Return the leaf as ``terminal_leaf`` does, of facts that ``of`` returned."""
+    def fill(
+        self, intent: IntentFacts, intent_hash: bytes, facts: TerminalFacts, seq: int | None = None
+    ) -> bytes:
+        """Return the leaf as ``terminal_leaf`` does, of facts that ``of`` returned, with this number."""
         p, response, usage, cost = self._parts, facts.response, facts.usage, facts.cost_usd
         if (
-            p is None or response is None or usage is None or cost is None
+            p is None or response is None or usage is None or cost is None or seq is None
             or len(facts.id) != ID_CHARS or len(intent.request) + len(response) != 2 * COMMITMENT_CHARS
         ):  # fmt: skip
-            return terminal_leaf(intent, intent_hash, facts)
+            return terminal_leaf(intent, intent_hash, msgspec.structs.replace(facts, seq=seq))
         leaf = (
             f"{p[0]}{plain(cost)}{p[1]}{facts.id}{p[2]}{intent_hash.hex()}{p[3]}{intent.request}{p[4]}"
-            f"{response}{p[5]}{leaf_time(facts.at_ms)}{p[6]}{tokens_json(usage)}{p[7]}"
+            f'{response}{p[5]}"seq":{seq}{p[6]}{leaf_time(facts.at_ms)}{p[7]}{tokens_json(usage)}{p[8]}'
         ).encode()
-        return leaf if len(leaf) <= MAX_LEAF_BYTES else terminal_leaf(intent, intent_hash, facts)
+        if len(leaf) <= MAX_LEAF_BYTES:
+            return leaf
+        return terminal_leaf(intent, intent_hash, msgspec.structs.replace(facts, seq=seq))
 
 
 def _cut(leaf: bytes, marks: Sequence[str]) -> tuple[str, ...] | None:

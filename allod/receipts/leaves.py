@@ -23,7 +23,7 @@ from allod.domain.decision import Conditions, Exclusion
 from allod.domain.errors import Integrity
 from allod.domain.money import plain
 from allod.domain.usage import AttemptStatus, Basis, Usage
-from allod.receipts.canonical import MAX_INTEGER, canonical
+from allod.receipts.canonical import canonical
 from allod.receipts.commitment import digest
 from allod.receipts.fitting import (
     MAX_NAME,
@@ -36,6 +36,7 @@ from allod.receipts.fitting import (
     utf8,
 )
 from allod.receipts.handling import MAX_KINDS, MAX_KINDS_CUT, Handling, counted
+from allod.receipts.tokens import Tokens, tokens_of
 
 Evidence = Literal["self-run", "tee-attested", "operator-claims", "simulated"]
 Durability = Literal["default", "strict"]
@@ -116,6 +117,7 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
         attempts: how many upstream attempts there were.
         tried: each attempt's (deployment, status, basis, cost in plain USD) in order, where ``deployment``
             alone does not say it: whoever saw the request is named, whether or not it answered.
+        seq: the number of this end among those of its deployment in this log, from 1 without gaps.
 
     """
 
@@ -145,6 +147,7 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis | None = None
     attempts: int = 0
     tried: Tried = ()
+    seq: int | None = None
 
 
 class NoticeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,17 +159,6 @@ class NoticeFacts(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     detail: str = ""
     facts: Mapping[str, str] = {}
-
-
-class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens of a leaf, disjoint; zero is left out."""
-
-    cache_read: int = 0
-    cache_write: int = 0
-    cache_write_1h: int = 0
-    input: int = 0
-    output: int = 0
-    reasoning: int = 0
 
 
 class IntentLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -229,6 +221,7 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     response: str | None = None
     rules: msgspec.Raw = _NOTHING
     sandbox: str | None = None
+    seq: int | None = None
     status: str
     task: str | None = None
     template: str | None = None
@@ -391,12 +384,13 @@ def _terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> Terminal
         response=facts.response,
         rules=facts.excluded.rules_json,
         sandbox=facts.sandbox,
+        seq=facts.seq,
         status=facts.status,
         task=intent.task,
         template=facts.template,
         tenant=intent.tenant,
         time=leaf_time(facts.at_ms),
-        tokens=_tokens(facts.usage),
+        tokens=tokens_of(facts.usage),
         tried=facts.tried,
         v=1,
         weights=facts.weights,
@@ -466,35 +460,3 @@ def _conditions(conditions: Conditions | None) -> dict[str, bool] | None:
         "rest": conditions.rest,
         "transit": conditions.transit,
     }
-
-
-def _tokens(usage: Usage | None) -> Tokens | None:
-    if usage is None:
-        return None
-    tokens = Tokens(
-        cache_read=usage.cache_read_tokens,
-        cache_write=usage.cache_write_tokens,
-        cache_write_1h=usage.cache_write_1h_tokens,
-        input=usage.input_tokens,
-        output=usage.output_tokens,
-        reasoning=usage.reasoning_tokens,
-    )
-    parts = msgspec.structs.astuple(usage)
-    if max(parts) <= MAX_INTEGER and min(parts) >= 0:
-        return tokens
-    names = tokens.__struct_fields__
-    return Tokens(**{name: max(0, min(MAX_INTEGER, getattr(tokens, name))) for name in names})
-
-
-def tokens_json(usage: Usage) -> str:
-    """Write tokens as they stand in a leaf."""
-    read, written = usage.input_tokens, usage.output_tokens
-    if read <= 0 or written <= 0 or read > MAX_INTEGER or written > MAX_INTEGER or _parted(usage):
-        return _ENCODER.encode(_tokens(usage)).decode()
-    return f'{{"input":{read},"output":{written}}}'
-
-
-def _parted(usage: Usage) -> bool:
-    """Tell whether there is more than plain input and output."""
-    written = usage.cache_write_tokens or usage.cache_write_1h_tokens
-    return bool(usage.cache_read_tokens or written or usage.reasoning_tokens)

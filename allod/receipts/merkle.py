@@ -153,14 +153,14 @@ def consistency(old: int, new: int, nodes: Nodes) -> tuple[bytes, ...]:
     return tuple(range_hash(a, b, nodes) for a, b in reversed(path))
 
 
-def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root_hash: bytes) -> bool:
-    """Tell whether a leaf hash is at ``index`` of the tree with this root (RFC 9162 section 2.1.3.2)."""
+def root_of_path(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes | None:
+    """Return the root an inclusion proof leads to (RFC 9162 section 2.1.3.2), None if it cannot be one."""
     if not 0 <= index < size or any(len(p) != HASH_BYTES for p in proof):
-        return False
+        return None
     fn, sn, running = index, size - 1, leaf
     for p in proof:
         if sn == 0:
-            return False
+            return None
         if fn & 1 or fn == sn:
             running = node_hash(p, running)
             while not fn & 1 and fn:
@@ -168,7 +168,12 @@ def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes],
         else:
             running = node_hash(running, p)
         fn, sn = fn >> 1, sn >> 1
-    return sn == 0 and running == root_hash
+    return running if sn == 0 else None
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root_hash: bytes) -> bool:
+    """Tell whether a leaf hash is at ``index`` of the tree with this root (RFC 9162 section 2.1.3.2)."""
+    return root_of_path(leaf, index, size, proof) == root_hash
 
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:

@@ -113,6 +113,10 @@ class Signer:
         signature = self.key.key_id + self._private.sign(text.encode())
         return f"{text}{self._stem}{b64(signature)}\n".encode()
 
+    def raw(self, data: bytes) -> bytes:
+        """Sign bytes as they are: 64 bytes of Ed25519. Nothing that could be a note's text may come here."""
+        return self._private.sign(data)
+
     def skey(self) -> str:
         """Write ``PRIVATE+KEY+name+id+base64``; guard it as you would the log."""
         return f"PRIVATE+KEY+{self.key.name}+{self.key.key_id.hex()}+{b64(ED25519 + self._seed)}"

@@ -8,19 +8,20 @@ that.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from allod.domain.errors import AllodError, Integrity
-from allod.receipts.checkpoint import open_checkpoint
 from allod.receipts.commitment import SALT_BYTES, opens
 from allod.receipts.file import PENDING, Part, ReceiptFile, read_file, read_leaf
 from allod.receipts.ids import id_prefix, is_id
 from allod.receipts.merkle import leaf_hash, verify_inclusion
-from allod.receipts.notes import VerifyKey, parse_vkey
+from allod.receipts.notes import parse_note, parse_vkey
 from allod.receipts.proof import Proof, parse_proof
+from allod.receipts.rotation import KeyRing, follow
+from allod.receipts.tlog_policy import TrustPolicy
 
 T = TypeVar("T")
 _MONEY: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")
@@ -61,7 +62,8 @@ class _Case(msgspec.Struct, kw_only=True):
     """What the steps have established so far."""
 
     data: bytes
-    key: VerifyKey
+    ring: KeyRing
+    policy: TrustPolicy | None = None
     file: ReceiptFile | None = None
     intent: dict[str, Any] | None = None
     terminal: dict[str, Any] | None = None
@@ -69,15 +71,29 @@ class _Case(msgspec.Struct, kw_only=True):
 
 
 def verify(
-    data: bytes, vkey: str, *, request: Opening | None = None, response: Opening | None = None
+    data: bytes,
+    vkey: str,
+    *,
+    request: Opening | None = None,
+    response: Opening | None = None,
+    policy: TrustPolicy | None = None,
+    rotations: Sequence[bytes] = (),
 ) -> Verification:
     """Verify a receipt file; a step that lacks what an earlier one should have established fails.
 
+    Args:
+        data: the file.
+        vkey: verifier key of its log, which the reader trusts.
+        request: the body asked and its salt, if they are to be held against the receipt; response alike.
+        policy: which witnesses must have cosigned; without one their lines are named and not believed.
+        rotations: notes by which the log's keys changed (``rotation``); keys they lead to count as well.
+
     Raises:
-        Invalid: ``vkey`` is no verifier key. A bad receipt raises nothing: its steps say so.
+        Invalid: ``vkey`` is no verifier key. Integrity: ``rotations`` do not hold.
+        A bad receipt raises nothing: its steps say so.
 
     """
-    case = _Case(data=data, key=parse_vkey(vkey))
+    case = _Case(data=data, ring=follow(parse_vkey(vkey), rotations), policy=policy)
     checks: list[tuple[str, Callable[[_Case], str]]] = [
         ("receipt file", _file),
         ("intent leaf", _intent),
@@ -88,6 +104,8 @@ def verify(
         ("terminal binds the intent", _bound),
         ("contents", _contents),
     ]
+    if policy is not None:
+        checks.append(("witnesses", _witnesses))
     if request is not None:
         checks.append(("request commitment", lambda c: _opened(c, "request", request)))
     if response is not None:
@@ -106,8 +124,9 @@ def _step(n: int, name: str, check: Callable[[_Case], str], case: _Case) -> Step
 
 def _file(case: _Case) -> str:
     file = read_file(case.data)
-    if not is_id(file.id) or not file.id.startswith(id_prefix(case.key.name)):
-        raise _differs("id", file.id, f"{id_prefix(case.key.name)}... of the log {case.key.name}")
+    origin = case.ring.origin
+    if not is_id(file.id) or not file.id.startswith(id_prefix(origin)):
+        raise _differs("id", file.id, f"{id_prefix(origin)}... of the log {origin}")
     case.file = file
     return f"{len(case.data)} bytes, receipt {file.id}, {file.status}"
 
@@ -129,10 +148,29 @@ def _checkpoints(case: _Case) -> str:
         proof = parse_proof(part.proof)
         if proof.extra is not None:
             raise Integrity(f"the {name} proof carries extra data", "nothing authenticates it")
-        checkpoint = open_checkpoint(proof.checkpoint, case.key)
+        checkpoint = case.ring.open(proof.checkpoint)
         case.proofs[name] = proof
         said.append(f"{name}: size {checkpoint.size}")
-    return f"signed by {case.key.name}; " + ", ".join(said)
+    others = _others(case)
+    more = f"; cosigned, not verified without a policy: {', '.join(others)}" if others else ""
+    return f"signed by {case.ring.origin}; " + ", ".join(said) + ("" if case.policy else more)
+
+
+def _witnesses(case: _Case) -> str:
+    file, policy = _have(case.file, "the receipt file"), _have(case.policy, "the policy")
+    said = set()
+    for name, _ in _parts(file):
+        note = _have(case.proofs.get(name), f"a signed checkpoint for the {name}").checkpoint
+        cosigned = policy.open(note, case.ring.signed(note)[1]).cosigned
+        said.add(", ".join(c.key.name for c in cosigned) or "none demanded, none there")
+    return "; ".join(sorted(said))
+
+
+def _others(case: _Case) -> list[str]:
+    """Name whoever else signed the checkpoints; nothing is verified here."""
+    ours = {(one.key.name, one.key.key_id) for one in case.ring.keys}
+    lines = (s for proof in case.proofs.values() for s in parse_note(proof.checkpoint).signatures)
+    return sorted({s.name for s in lines if (s.name, s.key_id) not in ours})
 
 
 def _included(case: _Case, name: str) -> str:
@@ -140,7 +178,7 @@ def _included(case: _Case, name: str) -> str:
     if part is None:
         raise _pending()
     proof = _have(case.proofs.get(name), f"a signed checkpoint for the {name}")
-    checkpoint = open_checkpoint(proof.checkpoint, case.key)
+    checkpoint = case.ring.open(proof.checkpoint)
     hashed = leaf_hash(part.leaf.encode())
     if not verify_inclusion(hashed, proof.index, checkpoint.size, proof.hashes, checkpoint.root):
         raise Integrity(
@@ -194,6 +232,8 @@ def _contents(case: _Case) -> str:
         raise _differs("cost_usd", leaf["cost_usd"], "a plain decimal without trailing zeros")
     if leaf.get("basis") not in (None, *_BASIS):
         raise _differs("basis", leaf.get("basis"), " | ".join(_BASIS))
+    if "seq" in leaf and not (_natural(leaf["seq"]) and leaf["seq"] > 0 and leaf.get("deployment")):
+        raise _differs("seq", leaf["seq"], "a number from 1, of a deployment")
     if not _natural(leaf.get("attempts")) or not all(map(_natural, _object(leaf, "tokens").values())):
         raise _differs("attempts and tokens", (leaf.get("attempts"), leaf.get("tokens")), "natural numbers")
     if leaf["status"] == "answered" and not (leaf.get("deployment") and leaf.get("evidence")):

@@ -1,8 +1,10 @@
 """Decision records: everything a plan was made of, kept so that the decision can be made again (I8).
 
 A record is canonical JSON without content and without a clock reading. ``replay`` makes the plan again from
-the recorded facts alone; that it equals the recorded plan is what an auditor checks. Records of the older
-format name no ``configuration``, the snapshot of the fleet they were decided with.
+the recorded facts alone; that it equals the recorded plan is what an auditor checks. The rules of law, most
+of a record, are written once, with the facts: a candidate of the plan without ``rules`` has those. Records of
+the older format write them twice, and name no ``configuration``, the snapshot of the fleet they were decided
+with.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from allod.domain.decision import Plan
+from allod.domain.decision import Candidate, DecidingRule, Plan
 from allod.domain.errors import Integrity
 from allod.domain.money import plain
 from allod.receipts.canonical import canonical, parse
@@ -90,29 +92,48 @@ def decision_record(
 
 
 def write_record(recorded: Recorded) -> bytes:
-    """Write a record; what it lacks (``configuration``, ``shadow``) is left out."""
-    data = plain_data(recorded)
-    for name in _OPTIONAL:
-        if data[name] is None:
-            del data[name]
+    """Write a record in its format; what it lacks (``configuration``, ``shadow``) is left out."""
+    twice, plan = recorded.format == OLDER, recorded.plan
+    laws = {} if twice else {one.deployment: one.law for one in recorded.facts.candidates if one.law}
+    names = [n for n in Recorded.__struct_fields__ if n not in _OPTIONAL or getattr(recorded, n) is not None]
+    data = {name: plain_data(getattr(recorded, name)) for name in names if name != "plan"}
+    words = [name for name in Plan.__struct_fields__ if name != "candidates"]
+    data["plan"] = {name: plain_data(getattr(plan, name)) for name in words}
+    data["plan"]["candidates"] = [_shown(one, laws.get(one.deployment)) for one in plan.candidates]
     return canonical(data)
+
+
+def _shown(one: Candidate, law: tuple[DecidingRule, ...] | None) -> dict[str, Any]:
+    names = Candidate.__struct_fields__
+    if law is not None and one.rules == law:
+        names = tuple(name for name in names if name != "rules")
+    return {name: plain_data(getattr(one, name)) for name in names}
 
 
 def read_record(record: bytes) -> Recorded:
     """Read a record back.
 
     Raises:
-        Integrity: it is not a canonical decision record of this format.
+        Integrity: it is not a canonical decision record of a known format.
 
     """
     data = parse(record, what="the decision record")
     try:
+        _fill_in(data)
         recorded = msgspec.convert(data, Recorded)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, LookupError, TypeError, AttributeError) as error:
         raise Integrity("the decision record cannot be read", str(error), "get it again") from error
     if recorded.format not in FORMATS:
         raise Integrity("the decision record has another format", f"got {recorded.format}, expected {FORMAT}")
     return recorded
+
+
+def _fill_in(data: Any) -> None:
+    """Give the plan's candidates the rules of law that stand with the facts."""
+    laws = {one["deployment"]: one["law"] for one in data["facts"]["candidates"]}
+    for one in data["plan"]["candidates"]:
+        if "rules" not in one:
+            one["rules"] = laws[one["deployment"]]
 
 
 def replay(record: bytes) -> Plan:

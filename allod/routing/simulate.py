@@ -30,6 +30,7 @@ Change = Literal["same", "fallbacks", "choice", "denied", "allowed", "down", "up
 or other law; ``choice``: another first choice; ``denied``: refused now; ``allowed``: was refused; ``down``:
 nothing lawful is up any more; ``up``: something is now."""
 CHANGES: Final[tuple[Change, ...]] = ("denied", "allowed", "down", "up", "choice", "fallbacks", "same")
+NOT_HELD: Final = "the recorded decision does not hold"
 REMOVED: Final = "fleet.removed"
 """The rule against a candidate of the record that the other fleet does not have."""
 _Against = tuple[str, tuple[DecidingRule, ...]]
@@ -196,7 +197,17 @@ def same_fleet(past: Past, law: Law, fleet: Fleet, question: Callable[[], Questi
         else:
             asked = asked or question()
             candidates.append(candidate(asked, fleet.deployments[name], {}, listed=one.listed))
-    return _again(past, before, facts.among(tuple(candidates)), law_same=False)
+    now = facts.among(tuple(candidates))
+    choice = choose(now) if asked is not None else _without(before, now, law)
+    return _again(past, before, now, choice, law_same=False)
+
+
+def _without(before: Choice, facts: DecisionFacts, law: Law) -> Choice:
+    """Choose among fewer of the same candidates: what is left was judged and put in this order already."""
+    rules = {one.deployment: against for one, against in before.judged}
+    judged = [(one, one.law or rules[one.deployment]) for one in facts.candidates]
+    able = [one for one in before.able if one.deployment in law.kept]
+    return Choice(judged, able, [one for one in before.up if one.deployment in law.kept])
 
 
 def other_fleet(past: Past, law: Law, facts: DecisionFacts, unchanged: frozenset[str]) -> Again:
@@ -230,7 +241,7 @@ def other_fleet(past: Past, law: Law, facts: DecisionFacts, unchanged: frozenset
         one.deployment == then.deployment and law.written.get(then.deployment) == then.law
         for one, then in zip(facts.candidates, past.facts.candidates, strict=True)
     )
-    return _again(past, _before(past), facts, law_same=same)
+    return _again(past, _before(past), facts, choose(facts), law_same=same)
 
 
 def _before(past: Past) -> Choice:
@@ -240,15 +251,14 @@ def _before(past: Past) -> Choice:
     if before.attempts != recorded or before.down != past.plan.resting:
         theirs, ours = ", ".join(recorded) or "nobody", ", ".join(before.attempts) or "nobody"
         raise Integrity(
-            "the recorded decision does not hold",
+            NOT_HELD,
             f"got {theirs}, but its facts lead to {ours}",
             "it was made by another version of Allod, or the record was changed",
         )
     return before
 
 
-def _again(past: Past, before: Choice, facts: DecisionFacts, *, law_same: bool) -> Again:
-    choice = choose(facts)
+def _again(past: Past, before: Choice, facts: DecisionFacts, choice: Choice, *, law_same: bool) -> Again:
     seen = {one.deployment: one for one in past.facts.candidates}
     unlawful, lawful, prices = list[_Against](), list[_Against](), set[str]()
     for one in facts.candidates:
@@ -318,12 +328,21 @@ class End(msgspec.Struct, frozen=True):
 
 
 def end_of(choice: Choice) -> End:
-    """Say what becomes of a request by this choice."""
-    first = choice.up[0] if choice.up else None
-    outcome = outcome_of(len(choice.up), len(choice.down) if first is None else 0)
-    if first is None:
-        return End(outcome, None, None, None)
-    return End(outcome, first.deployment, first.cost_usd, first.quality)
+    """Say what becomes of a request by this choice.
+
+    Raises:
+        Integrity: an estimate of its first choice is no number.
+
+    """
+    if not choice.up:
+        return End(outcome_of(0, len(choice.down)), None, None, None)
+    first = choice.up[0]
+    for amount in (first.cost_usd, first.quality):
+        if amount is not None and not amount.is_finite():
+            raise Integrity(
+                "an estimate is no number", f"got {amount} for {first.deployment}", "get the record again"
+            )
+    return End("served", first.deployment, first.cost_usd, first.quality)
 
 
 def change_of(again: Again) -> tuple[Change, End, End]:

@@ -212,7 +212,12 @@ class Tally:
         self._identical = self._requests = self._decisions = self._replayed = 0
 
     def add(self, past: Past, again: Again, requests: int, receipt: str, *, identical: bool) -> Change:
-        """Add one decision that so many requests share; ``receipt`` is one of them."""
+        """Add one decision that so many requests share; ``receipt`` is one of them.
+
+        Raises:
+            Integrity: its estimates are no numbers; nothing was added then.
+
+        """
         change, before, after = change_of(again)
         key = past.asked.app, past.asked.classes, past.facts.task
         line = self._lines.get((key, change))

@@ -5,7 +5,8 @@ Nothing is changed. Every hash is computed anew from the entries; what is wrong 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -13,20 +14,25 @@ import msgspec
 from allod.domain.errors import AllodError, Integrity
 from allod.domain.money import plain
 from allod.domain.usage import LedgerRow
+from allod.receipts.canonical import canonical
 from allod.receipts.checkpoint import Checkpoint
-from allod.receipts.file import read_leaf
 from allod.receipts.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash, stored_count
+from allod.receipts.rotation import ROTATION, KeyRing, anchor_of_log
 from allod.receipts.tiles import WIDTH, parse_bundle
 from allod.receipts.verify import Step, Verification
+from allod.store import history
 from allod.store.database import Database, Request
 from allod.store.frames import AttemptFrame
+from allod.store.history import key_ring
 from allod.store.home import Home, Lock, load_keys
 from allod.store.journal import CLOSED, SegmentHead
 from allod.store.logfiles import OFFSET_BYTES, LogFiles
 from allod.store.lost import sums
+from allod.store.numbers import check_note, numbered
 from allod.store.recovery import Found, Scan, anchor_of, check_tables, find, frames, read_checkpoint
 
 Progress = Callable[[int, int], None]
+_ROTATION: Final = ROTATION.encode()
 _ENDED: Final = ("answered", "refused", "aborted", "failed")
 
 
@@ -42,32 +48,54 @@ class _Case(msgspec.Struct, kw_only=True):
     edge: Frontier = msgspec.field(default_factory=Frontier)
     roots: dict[int, bytes] = msgspec.field(default_factory=lambda: {0: EMPTY_ROOT})
     terminals: int = 0
+    numbers: dict[str, int] = {}
     scan: Scan | None = None
     origin: str = ""
+    ring: KeyRing | None = None
+    anchors: tuple[bytes, ...] = ()
+    rotations: list[bytes] = []
 
 
-def verify_home(home: Home, progress: Progress = lambda _done, _total: None) -> Verification:
+class _Said(msgspec.Struct, frozen=True, kw_only=True):
+    """What the tables say of a leaf as well."""
+
+    id: str
+    kind: str
+    status: str = ""
+    attempts: int = 0
+    cost_usd: str | None = None
+
+
+_SAID: Final = msgspec.json.Decoder(_Said)
+
+
+def verify_home(
+    home: Home, progress: Progress = lambda _done, _total: None, anchors: Sequence[bytes] = ()
+) -> Verification:
     """Check keys, journal, entries, hashes, checkpoint and tables of a home nobody writes to.
 
     Args:
         home: from ``load_home``.
         progress: called with leaves done and leaves in all.
+        anchors: checkpoints kept elsewhere, which this log must extend.
 
     Raises:
         Unavailable: a gateway is using the home.
 
     """
     lock = Lock(home)
-    case = _Case(home=home, progress=progress)
+    case = _Case(home=home, progress=progress, anchors=tuple(anchors))
     checks: list[tuple[str, Callable[[_Case], str]]] = [
         ("keys", _keys),
         ("checkpoint signature", _checkpoint),
         ("journal heads", _heads),
         ("log files", _sizes),
         ("every leaf and hash", _leaves),
+        ("numbers of ends", _numbers),
         ("journal tail", _tail),
         ("checkpoint root", _root),
         ("tables", _tables),
+        *([("anchors", _anchors)] if anchors else []),
     ]
     try:
         steps = tuple(_step(n, name, check, case) for n, (name, check) in enumerate(checks, 1))
@@ -83,6 +111,8 @@ def _step(n: int, name: str, check: Callable[[_Case], str], case: _Case) -> Step
         return Step(n=n, name=name, ok=True, detail=check(case))
     except AllodError as fault:
         detail = fault.what + (f": {fault.why}" if fault.why else "")
+    except msgspec.DecodeError as fault:
+        detail = f"a leaf is no leaf: {fault}"
     except OSError as fault:
         detail = f"{fault.filename or 'a file'} cannot be read: {fault.strerror}"
     return Step(n=n, name=name, ok=False, detail=detail)
@@ -90,7 +120,9 @@ def _step(n: int, name: str, check: Callable[[_Case], str], case: _Case) -> Step
 
 def _keys(case: _Case) -> str:
     case.origin = load_keys(case.home).origin
-    return f"log {case.origin}"
+    case.ring = key_ring(case.home)
+    before = len(case.ring.keys) - 1
+    return f"log {case.origin}" + (f", {before} former keys" if before else "")
 
 
 def _heads(case: _Case) -> str:
@@ -132,12 +164,16 @@ def _sizes(case: _Case) -> str:
 def _leaves(case: _Case) -> str:
     files, anchor = _files(case), _anchor(case)
     total = anchor.tree_size
-    wanted = {total, case.checkpoint.size if case.checkpoint else total}
+    wanted = {total, case.checkpoint.size if case.checkpoint else total, *_anchored(case)}
     for start, leaves in _bundles(files, total):
         at, out = stored_count(start) * HASH_BYTES, list[bytes]()
         for i, leaf in enumerate(leaves, start):
             kind = _kind(leaf, i)
-            case.terminals += kind == "terminal"
+            if kind == "terminal":
+                case.terminals += 1
+                _count(case, leaf, i)
+            elif kind == "notice" and _ROTATION in leaf:
+                case.rotations.append(leaf)
             case.edge.append(leaf_hash(leaf), out)
             if case.edge.size in wanted:
                 case.roots[case.edge.size] = case.edge.root()
@@ -150,12 +186,35 @@ def _leaves(case: _Case) -> str:
                 f"got {held[where : where + 32].hex()}, expected {data[where : where + 32].hex()}",
             )
         case.progress(start + len(leaves), total)
+    _recorded(case)
     if case.roots.get(total) != anchor.root:
         raise Integrity(
             "the leaves are not those the journal is anchored to",
             f"got root {case.edge.root().hex()} of {total} leaves, expected {anchor.root.hex()}",
         )
     return f"{total} leaves, {case.terminals} of them terminal"
+
+
+def _count(case: _Case, leaf: bytes, index: int) -> None:
+    """Take the number of an end, which must be the next of its deployment."""
+    found = numbered(leaf)
+    if found is None:
+        return
+    name, number = found
+    if number != case.numbers.get(name, 0) + 1:
+        raise Integrity(
+            f"an end of deployment {name} is missing or there twice before leaf {index}",
+            f"got number {number}, expected {case.numbers.get(name, 0) + 1}",
+        )
+    case.numbers[name] = number
+
+
+def _numbers(case: _Case) -> str:
+    files, anchor = _files(case), _anchor(case)
+    if case.edge.size != anchor.tree_size:
+        raise Integrity("the leaves did not hold", "an earlier step failed")
+    said = check_note(case.home, files, anchor.tree_size, case.numbers)
+    return f"{len(case.numbers)} deployments without a gap, {said}"
 
 
 def _tail(case: _Case) -> str:
@@ -197,6 +256,42 @@ def _root(case: _Case) -> str:
     return f"size {checkpoint.size}, root {checkpoint.root.hex()}"
 
 
+def _anchored(case: _Case) -> list[int]:
+    """Return the sizes of the anchors that can be read; ``_anchors`` says what is wrong with the others."""
+    sizes = []
+    for note in case.anchors:
+        with contextlib.suppress(Integrity):
+            sizes.append(anchor_of_log(note, case.ring).size)
+    return sizes
+
+
+def _anchors(case: _Case) -> str:
+    said = []
+    for note in case.anchors:
+        anchor = anchor_of_log(note, case.ring)
+        got = case.roots.get(anchor.size)
+        if got is None:
+            raise Integrity(
+                "the log is shorter than its anchor, or did not hold up to there",
+                f"got {case.edge.size} leaves that hold, expected {anchor.size} or more",
+            )
+        if got != anchor.root:
+            raise Integrity(
+                "the log is not the one that was anchored: it was written anew",
+                f"got root {got.hex()} at size {anchor.size}, expected {anchor.root.hex()}",
+            )
+        said.append(f"extends the anchor of size {anchor.size}")
+    return "; ".join(said)
+
+
+def _recorded(case: _Case) -> None:
+    """Every key the home knows of must have come by a leaf of the log."""
+    leaves = b"\n".join(case.rotations)
+    for note in history.notes(case.home):
+        if note.startswith(_ROTATION) and canonical(note.decode())[1:-1] not in leaves:
+            raise Integrity("a change of the log's key is not in the log", note.decode().split("\n")[3][:90])
+
+
 def _tables(case: _Case) -> str:
     files, anchor = _files(case), _anchor(case)
     if not case.home.database.exists():
@@ -226,17 +321,17 @@ def _tables(case: _Case) -> str:
 
 def _row(files: LogFiles, request: Request, rows: tuple[LedgerRow, ...]) -> None:
     assert request.terminal_index is not None
-    intent = read_leaf(files.leaf(request.intent_index), "intent")
-    terminal = read_leaf(files.leaf(request.terminal_index), "terminal")
+    intent = _SAID.decode(files.leaf(request.intent_index))
+    terminal = _SAID.decode(files.leaf(request.terminal_index))
     cost, _ = sums(rows)
-    said = (terminal["id"], terminal["status"], terminal["attempts"], intent["id"])
-    row = (request.receipt, request.status, len(rows), request.receipt)
+    said = (terminal.id, terminal.status, terminal.attempts, terminal.kind, intent.id, intent.kind)
+    row = (request.receipt, request.status, len(rows), "terminal", request.receipt, "intent")
     if said != row or request.status not in _ENDED:
         raise Integrity(f"the tables disagree about {request.receipt}", f"got {row}, expected {said}")
-    if cost is not None and terminal.get("cost_usd") != plain(cost):
+    if cost is not None and terminal.cost_usd != plain(cost):
         raise Integrity(
             f"the ledger disagrees about {request.receipt}",
-            f"got {plain(cost)} USD, expected {terminal.get('cost_usd')}",
+            f"got {plain(cost)} USD, expected {terminal.cost_usd}",
         )
 
 
@@ -245,12 +340,12 @@ def _bundles(files: LogFiles, total: int) -> Iterator[tuple[int, tuple[bytes, ..
         end = min(start + WIDTH, total)
         leaves = parse_bundle(files.bundle(start, end))
         at = files.leaf_end(start)
-        for i, leaf in enumerate(leaves, start):
+        for i, (leaf, told) in enumerate(zip(leaves, files.ends(start, end), strict=False), start):
             at += 2 + len(leaf)
-            if files.leaf_end(i + 1) != at:
+            if told != at:
                 raise Integrity(
                     f"{files.folder / 'offsets'} is wrong at leaf {i}",
-                    f"got {files.leaf_end(i + 1)}, expected {at} by the length in entries",
+                    f"got {told}, expected {at} by the length in entries",
                 )
         if len(leaves) != end - start:
             raise Integrity(

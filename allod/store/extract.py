@@ -18,6 +18,7 @@ from allod.receipts.checkpoint import open_checkpoint
 from allod.receipts.ids import time_of
 from allod.receipts.merkle import Frontier, leaf_hash
 from allod.receipts.tiles import WIDTH, parse_bundle
+from allod.store.cosigned import cosigned_by
 from allod.store.home import Home, load_keys
 from allod.store.logfiles import LogFiles
 from allod.store.reading import Reader
@@ -144,6 +145,7 @@ class Extract:
             )
         published = Published(self.size, self.checkpoint)
         self.reader = Reader(self._files, lambda: published)
+        self.reader.cosigned = cosigned_by(home, key, self.reader)
         self.in_flight = 0
 
     def close(self) -> None:

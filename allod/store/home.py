@@ -77,6 +77,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.log / "checkpoint"
 
     @property
+    def cosigned(self) -> Path:
+        """The last checkpoint with cosignatures of witnesses."""
+        return self.log / "cosigned"
+
+    @property
     def erased(self) -> Path:
         """What was erased while the journal may still hold it (``subjects``)."""
         return self.log / "erased"

@@ -143,6 +143,13 @@ class LogFiles:
             return 0
         return int.from_bytes(os.pread(self._offsets, OFFSET_BYTES, (count - 1) * OFFSET_BYTES), "big")
 
+    def ends(self, start: int, end: int) -> tuple[int, ...]:
+        """Return where each of the leaves ``[start, end)`` ends in ``entries`` (raises Integrity)."""
+        data = os.pread(self._offsets, (end - start) * OFFSET_BYTES, start * OFFSET_BYTES)
+        if len(data) != (end - start) * OFFSET_BYTES:
+            raise Integrity(f"{self.folder / 'offsets'} is cut", f"got no leaves {start} to {end - 1}")
+        return struct.unpack(f">{end - start}Q", data)
+
     def bundle(self, start: int, end: int) -> bytes:
         """Read the entry bundle of leaves ``[start, end)``."""
         at = self.leaf_end(start)
@@ -154,8 +161,12 @@ class LogFiles:
         return data
 
     def leaf(self, index: int) -> bytes:
-        """Read one leaf."""
-        data = self.bundle(index, index + 1)
+        """Read one leaf (raises Integrity if the files disagree about it)."""
+        at, end = (0, *self.ends(0, 1)) if index == 0 else self.ends(index - 1, index + 1)
+        possible = 1 < end - at <= 2 + MAX_ENTRY_BYTES and at < 1 << 62
+        data = os.pread(self._entries, end - at, at) if possible else b""
+        if len(data) != end - at:
+            raise Integrity(f"{self.folder / 'entries'} is cut", f"got no leaf {index}")
         if int.from_bytes(data[:2], "big") != len(data) - 2:
             raise Integrity(
                 f"{self.folder} disagrees about leaf {index}",

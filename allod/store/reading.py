@@ -9,7 +9,7 @@ import msgspec
 from allod.domain.errors import Invalid
 from allod.receipts.canonical import canonical
 from allod.receipts.file import PENDING, Part, ReceiptFile, write_file
-from allod.receipts.merkle import consistency, inclusion
+from allod.receipts.merkle import consistency, inclusion, root
 from allod.receipts.proof import Proof, write_proof
 from allod.receipts.tiles import HEIGHT, MAX_LEVEL, WIDTH, Tile
 from allod.store.logfiles import LogFiles
@@ -17,14 +17,37 @@ from allod.store.writer import Published
 
 
 class Reader:
-    """Cuts out of the log's files what the newest checkpoint covers. Any thread; each call reads the disk."""
+    """Cuts out of the log's files what the newest checkpoint covers. Any thread; each call reads the disk.
+
+    Attributes:
+        cosigned: the newest checkpoint that witnesses cosigned, or None.
+        quorum: whether only such a checkpoint counts: what it does not cover yet is pending.
+
+    """
 
     def __init__(self, files: LogFiles, published: Callable[[], Published]) -> None:
         self._files, self._published = files, published
+        self.cosigned: Published | None = None
+        self.quorum = False
+
+    def newest(self) -> Published:
+        """Return the newest checkpoint of the log itself, whoever else signed it or not."""
+        return self._published()
 
     def checkpoint(self) -> bytes:
-        """Return the newest signed checkpoint."""
-        return self._published().checkpoint
+        """Return the newest signed checkpoint that counts, with the cosignatures it has."""
+        newest, cosigned = self._published(), self.cosigned
+        if cosigned is not None and (self.quorum or cosigned.size == newest.size):
+            return cosigned.checkpoint
+        return newest.checkpoint
+
+    def covering(self, index: int) -> Published | None:
+        """Return the checkpoint to prove a leaf by: one with cosignatures first; None if none counts yet."""
+        cosigned = self.cosigned
+        if cosigned is not None and index < cosigned.size:
+            return cosigned
+        newest = None if self.quorum else self._published()
+        return newest if newest is not None and index < newest.size else None
 
     def size(self) -> int:
         """Return how many leaves it covers."""
@@ -57,16 +80,20 @@ class Reader:
 
     def proof(self, index: int) -> str:
         """Return the tlog-proof of a published leaf."""
-        return self._part(index, self._published()).proof
+        return self._part(index, self.covering(index) or self._published()).proof
 
-    def consistency(self, old: int) -> tuple[bytes, ...]:
-        """Prove that the published tree begins with that of ``old`` leaves (for witnesses)."""
-        return consistency(old, self._published().size, self._files.node)
+    def consistency(self, old: int, new: int | None = None) -> tuple[bytes, ...]:
+        """Prove that the tree of ``new`` leaves (default: the published one) begins with that of ``old``."""
+        return consistency(old, self._published().size if new is None else new, self._files.node)
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the tree at a size that was published."""
+        return root(size, self._files.node)
 
     def receipt_file(self, receipt: str, status: str, intent: int, terminal: int) -> bytes | None:
-        """Write a receipt file, or return None if the terminal leaf is not published yet."""
-        published = self._published()
-        if terminal >= published.size:
+        """Write a receipt file, or return None if no checkpoint that counts covers the terminal leaf."""
+        published = self.covering(terminal)
+        if published is None:
             return None
         return write_file(
             ReceiptFile(
@@ -79,9 +106,9 @@ class Reader:
 
     def pending_file(self, receipt: str, intent: int | None) -> bytes:
         """Write the file of a receipt that has not ended: its intent once that is published, else null."""
-        published = self._published()
+        published = None if intent is None else self.covering(intent)
         part = None
-        if intent is not None and intent < published.size:
+        if intent is not None and published is not None:
             part = msgspec.to_builtins(self._part(intent, published))
         return canonical({"id": receipt, "status": PENDING, "intent": part, "terminal": None})
 

@@ -32,6 +32,7 @@ from allod.store.journal import (
     USED,
     Segment,
     SegmentHead,
+    make_segment,
     read_head,
 )
 from allod.store.logfiles import LogFiles
@@ -345,3 +346,12 @@ def drop_empty(found: Found, scan: Scan) -> None:
 def closed_segments(found: Found) -> list[Segment]:
     """Return the segments read, to be deleted once the next one is anchored."""
     return [Segment(path, -1, head) for path, head in found.stale + found.used]
+
+
+def first_segment(home: Home, found: Found, size: int) -> Segment:
+    """Make the segment a store that is being opened goes on with (raises Unavailable)."""
+    number = found.used[-1][1].number + 1 if found.used else 1
+    try:
+        return make_segment(home.journal, number, size)
+    except OSError as fault:
+        raise unwritable(home.journal, fault) from fault

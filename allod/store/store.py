@@ -16,7 +16,6 @@ import msgspec
 
 from allod.domain.errors import Integrity, Unavailable
 from allod.domain.usage import LedgerRow
-from allod.receipts.commitment import digest
 from allod.receipts.forms import TerminalForm
 from allod.receipts.leaves import (
     IntentFacts,
@@ -28,6 +27,7 @@ from allod.receipts.leaves import (
 )
 from allod.receipts.merkle import leaf_hash
 from allod.store import recovery
+from allod.store.clock import Clock, clock_of
 from allod.store.database import Database, ledger_tuple
 from allod.store.derive import Derivation, Pending
 from allod.store.frames import (
@@ -41,18 +41,18 @@ from allod.store.frames import (
     TerminalFrame,
 )
 from allod.store.home import Home, Keys, Lock, load_keys, unwritable, write_file
-from allod.store.journal import TERMINAL_ROOM, Journal, Segment, make_segment
+from allod.store.journal import TERMINAL_ROOM, Journal, Segment
 from allod.store.keys import KeyTable
 from allod.store.lost import facts_of, lost_facts, settle, with_rows
+from allod.store.numbers import Numbers, recover_numbers
 from allod.store.reading import Reader
+from allod.store.records import Records
 from allod.store.subjects import Erased, Subjects, erase, remember
 from allod.store.waiting import Waiters, refused
 from allod.store.writer import Settings, Writer
 
 ROW_ROOM: Final = 768
 """Bytes held back for one ledger row, besides its names."""
-MAX_RECORD_BYTES: Final = 960 << 10
-"""As much as a frame of the journal holds beside the leaf: some 380 deployments, each with its reasons."""
 RECENT: Final = 4096
 STOP_S: Final = 30.0
 
@@ -104,7 +104,7 @@ class Store:
         self._subjects = Subjects(keys.secret, self.database)
         self._open: dict[str, _Open] = {}
         self._recent: tuple[dict[str, Ended], dict[str, Ended]] = ({}, {})
-        self._records: tuple[set[str], set[str]] = (set(), set())
+        self._records, self._numbers, self._clock = Records(), Numbers(), Clock()
         self._waiters = Waiters(lambda: self._closed)
         self._writer = Writer(
             home, keys.signer, journal, derivation, self.key_table, settings, self._waiters.wake
@@ -126,11 +126,11 @@ class Store:
         Args:
             home: from ``make_home`` or ``load_home``.
             url: SQLAlchemy URL of the tables; None is the home's own SQLite file.
-            clock: UTC milliseconds, read only for requests lost in a crash.
+            clock: UTC milliseconds, for requests lost in a crash; it must not be behind the log.
             settings: how the writer works.
 
         Raises:
-            Unavailable: in use by another process, or no room to begin.
+            Unavailable: in use by another process, no room to begin, or the clock went back.
             Integrity: log, journal, tables or keys are damaged or disagree.
 
         """
@@ -147,13 +147,16 @@ class Store:
             derivation, scan = recovery.recover(home, keys.signer.key, found, files, database)
             journal = Journal(
                 home.journal,
-                _first_segment(home, found, settings),
+                recovery.first_segment(home, found, settings.segment_bytes),
                 next_seq=derivation.next_seq,
                 leaves=scan.leaves,
             )
             undo.append(journal.current.close)
             store = cls(home, lock, keys, journal, derivation, settings)
             store._publish_first()
+            store._clock = clock_of(files, settings.clock_back_ms)
+            store._clock.check(clock())
+            store._count(recover_numbers(home, files))
             store.key_table.reload()
             store._end_lost(list(derivation.pending.values()), clock)
             store._writer.start(recovery.closed_segments(found))
@@ -174,6 +177,9 @@ class Store:
             return
         self._closed = True
         clean = self._writer.stop(STOP_S)
+        if clean:
+            self._numbers.mark(self._files.edge.size)
+            self._numbers.note(self.home, self._files)
         self._waiters.wake()
         self._journal.current.close()
         if self._journal.spare is not None:
@@ -192,6 +198,10 @@ class Store:
     def healthy(self) -> str | None:
         """Return why new requests would be refused, or None."""
         return "the store is closed" if self._closed else self._writer.trouble
+
+    def object_to(self, why: str | None) -> None:
+        """Refuse new requests because a witness saw another log than this one; with None no longer."""
+        self._writer.object_to(why)
 
     def append_intent(
         self,
@@ -217,14 +227,15 @@ class Store:
             subject: the id of the person it is about, which itself is kept nowhere (``subjects``).
 
         Raises:
-            Unavailable: log or disk in trouble, or no room to record the end as well (HTTP 503).
+            Unavailable: log or disk in trouble, the clock went back, or no room for the end (HTTP 503).
             Integrity: the id is in use, or the record has another digest.
 
         """
         if self._closed or self._writer.trouble is not None:
             raise refused(self.healthy() or "")
+        self._clock.check(facts.at_ms)
         receipt = facts.id
-        kept = self._new_record(facts.decision, record)
+        kept = self._records.fresh(facts.decision, record)
         if leaf is None:
             facts, leaf = intent_leaf(facts)
         hashed = leaf_hash(leaf)
@@ -243,7 +254,7 @@ class Store:
         if mark is not None:
             self._subjects.note(mark, seq)
         if kept is not None:
-            self._remember_record(facts.decision)
+            self._records.remember(facts.decision)
         if self._writer.asleep:
             self._writer.ring()
         return seq
@@ -321,15 +332,18 @@ class Store:
             )
         settled = settle(facts.id, begun.app, begun.attempts, rows)
         said = with_rows(facts, settled) if settled else facts
-        if form is not None and said is facts:
-            leaf = form.fill(begun.facts, begun.hash, facts)
-        else:
-            leaf = terminal_leaf(begun.facts, begun.hash, said)
-        frame = TerminalFrame(facts.id, facts.at_ms, leaf, facts.status, tuple(map(ledger_tuple, settled)))
+        written = tuple(map(ledger_tuple, settled))
         with self._journal.lock:
             if facts.id not in self._open:
                 raise Integrity(f"receipt {facts.id} has ended", "got a second end, expected exactly one")
+            number = self._numbers.next(facts.deployment)
+            if form is not None and said is facts:
+                leaf = form.fill(begun.facts, begun.hash, facts, number)
+            else:
+                leaf = terminal_leaf(begun.facts, begun.hash, msgspec.structs.replace(said, seq=number))
+            frame = TerminalFrame(facts.id, facts.at_ms, leaf, facts.status, written)
             seq = self._journal.append(TERMINAL, frame, less=begun.room, keep=keep)
+            self._numbers.given(facts.deployment, number)
             index = self._journal.leaves
             self._journal.leaves = index + 1
             del self._open[facts.id]
@@ -341,12 +355,13 @@ class Store:
             self._writer.ring()
         return seq
 
-    def append_notice(self, facts: NoticeFacts) -> int:
-        """Record something to be provable that is no request (raises as ``append_intent``)."""
+    def append_notice(self, facts: NoticeFacts | bytes) -> int:
+        """Record what is no request, as facts or as a leaf (raises as ``append_intent``)."""
         if self._closed or self._writer.trouble is not None:
             raise refused(self.healthy() or "")
+        leaf = facts if isinstance(facts, bytes) else notice_leaf(facts)
         with self._journal.lock:
-            seq = self._journal.append(NOTICE, NoticeFrame(notice_leaf(facts)))
+            seq = self._journal.append(NOTICE, NoticeFrame(leaf))
             self._journal.leaves += 1
         if self._writer.asleep:
             self._writer.ring()
@@ -450,22 +465,16 @@ class Store:
         new, old = self._recent
         return new.get(receipt) or old.get(receipt)
 
-    def _new_record(self, decision: str, record: bytes | None) -> bytes | None:
-        new, old = self._records
-        if record is None or decision in new or decision in old:
-            return None
-        if len(record) > MAX_RECORD_BYTES or digest(record) != decision:
-            raise Integrity(
-                "the decision record is not the one in the leaf",
-                f"got {digest(record)}, {len(record)} bytes, expected {decision}, up to {MAX_RECORD_BYTES}",
-            )
-        return record
+    def _count(self, numbers: Numbers) -> None:
+        """Go on counting from what the log holds, and note it whenever a segment is done with."""
+        self._numbers, turned = numbers, self._journal.on_turn
 
-    def _remember_record(self, decision: str) -> None:
-        new = self._records[0]
-        new.add(decision)
-        if len(new) >= RECENT:
-            self._records = (set(), new)
+        def mark(segment: Segment) -> None:
+            numbers.mark(segment.head.tree_size)
+            turned(segment)
+
+        self._journal.on_turn = mark
+        self._writer.settled = lambda: numbers.note(self.home, self._files)
 
     def _publish_first(self) -> None:
         """Leave a durable checkpoint before the first append: a log with leaves always has one."""
@@ -488,11 +497,3 @@ class Store:
                 facts_of(leaf, pending.at_ms), leaf_hash(leaf), pending.intent_index, pending.app, room, {}
             )
             self.append_terminal(facts, rows)
-
-
-def _first_segment(home: Home, found: recovery.Found, settings: Settings) -> Segment:
-    number = found.used[-1][1].number + 1 if found.used else 1
-    try:
-        return make_segment(home.journal, number, settings.segment_bytes)
-    except OSError as fault:
-        raise unwritable(home.journal, fault) from fault

@@ -20,6 +20,7 @@ import hmac
 import os
 import re
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -200,4 +201,5 @@ class Subjects:
 
 
 def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+    """Return the bytes of an id: one person's, however a program composes its accents or pads it (NFC)."""
+    return unicodedata.normalize("NFC", text.strip()).encode("utf-8", "surrogatepass")

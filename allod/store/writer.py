@@ -41,11 +41,19 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How the writer works: seconds to gather a batch, bytes and greatest age of a segment."""
+    """How the store works.
+
+    Attributes:
+        gather_s: seconds to gather a batch.
+        segment_bytes: size of a segment; ``segment_age_s`` its greatest age in seconds.
+        clock_back_ms: by so much the clock may be behind what the log has recorded; None for any.
+
+    """
 
     gather_s: float = 0.008
     segment_bytes: int = SEGMENT_BYTES
     segment_age_s: float = 600.0
+    clock_back_ms: int | None = None
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -64,9 +72,11 @@ class Writer:
         durable_seq: frames below this number are synced.
         committed_seq: frames below this number are published and in the tables.
         trouble: why new requests are refused, or None.
+        objection: why somebody outside (a witness) says that this log must not go on, or None.
         dead: why nothing works any more, or None.
         hurry: whether somebody waits for the sync.
         published: the newest checkpoint.
+        settled: called when a segment has been anchored.
 
     """
 
@@ -84,9 +94,11 @@ class Writer:
         self.derivation, self.keys, self.settings = derivation, keys, settings
         self.turns: deque[Segment] = deque()
         journal.on_turn = self.turns.append
+        self.settled: Callable[[], None] = _nothing
         self.durable_seq = self.committed_seq = derivation.next_seq
         self.dead: str | None = None
         self.trouble: str | None = None
+        self.objection: str | None = None
         self.asleep = self.hurry = self._stopping = False
         self._wake = wake
         self._bell = threading.Event()
@@ -217,8 +229,13 @@ class Writer:
             self._tell()
         return True
 
+    def object_to(self, why: str | None) -> None:
+        """Refuse new requests for a reason from outside, or with None no longer."""
+        self.objection = why
+        self._tell()
+
     def _tell(self) -> None:
-        self.trouble = self.dead or next(iter(self._troubles.values()), None)
+        self.trouble = self.dead or self.objection or next(iter([*self._troubles.values()]), None)
 
     def _chores(self) -> None:
         now = time.monotonic()
@@ -260,6 +277,7 @@ class Writer:
         turn.segment.sync()
         self._turn = None
         self._drop_old()
+        self.settled()
 
     def _drop_old(self) -> None:
         while self._old:
@@ -303,3 +321,7 @@ class Writer:
         self.dead = why
         self._tell()
         self._wake()
+
+
+def _nothing() -> None:
+    """Wait for the store to say what else there is to do."""

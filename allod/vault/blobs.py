@@ -1,11 +1,13 @@
 """Files by digest: taken in once, whole, checked, and never changed afterwards.
 
 A blob appears under its digest in one rename, after its bytes and its checks are complete and on disk; a
-death, a full disk or a second adder at any point leaves either the whole blob or none.
+death, a full disk or a second adder at any point leaves the whole blob or none; what
+a death leaves can be continued.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
@@ -13,7 +15,10 @@ import hashlib
 import os
 import secrets
 import stat
-from typing import TYPE_CHECKING, Final
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from allod.domain.errors import Integrity, Invalid, Unavailable
 
@@ -22,7 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES: Final = 1024 * 1024
+COPY_BYTES: Final = 4 * 1024 * 1024
+STEP_BYTES: Final = 256 * 1024 * 1024
+"""How much of a copy is made durable at a time: what a death can cost."""
+RESUME_S: Final = 7 * 86_400
 _INCOMING: Final = ".incoming-"
+_MARK_SUFFIX: Final = ".mark"
+_NEW: Final = ".new"
 
 
 def open_regular(path: str | Path, what: str) -> int:
@@ -91,11 +102,19 @@ def storage_errors(what: str) -> Iterator[None]:
         ) from error
 
 
+class Partial(msgspec.Struct, frozen=True):
+    """How far a copy had come when it was last made durable: of which file, bytes, digest of these bytes."""
+
+    source: tuple[int, int, int, int, int]
+    synced: int
+    digest: str
+
+
 class Blobs:
     """The folder ``blobs/sha256`` of a vault at ``root``."""
 
-    def __init__(self, folder: Path, root: Path) -> None:
-        self.folder, self._root = folder, root
+    def __init__(self, folder: Path, root: Path, *, step_bytes: int = STEP_BYTES) -> None:
+        self.folder, self._root, self._step = folder, root, step_bytes
 
     def path(self, digest: str) -> Path:
         """Return where a ``sha256:`` digest lies, whether or not it is there."""
@@ -110,44 +129,143 @@ class Blobs:
         """Copy a descriptor's file in, checking the copy; return digest and size in bytes.
 
         ``check`` is called with the descriptor and digest of the finished copy: what it sees is what is kept.
+        A copy that was cut off by death or Ctrl-C is continued from where it was last durable, if the file is
+        still the same; a copy that failed for another reason is removed.
 
         Raises:
             Integrity: the file changed while it was read.
             Unavailable: the disk is full or failing; nothing is left behind.
 
         """
-        temporary = self.folder / f"{_INCOMING}{secrets.token_hex(8)}"
         with storage_errors("the model could not be stored"):
             make_private(self.folder, self._root)
+            temporary, out = self._incoming(identity(fd))
             self.sweep()
-            out = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        keep = False
         try:
             with storage_errors("the model could not be stored"):
-                fcntl.flock(out, fcntl.LOCK_EX)
-                digest, size = self._copy(fd, out, progress)
+                digest, size = self._copy(fd, out, temporary, progress)
             check(out, digest)
             with storage_errors("the model could not be stored"):
                 os.fchmod(out, 0o444)
                 os.fsync(out)
                 temporary.rename(self.path(digest))
                 sync_folder(self.folder)
+        except KeyboardInterrupt:
+            keep = True
+            raise
         finally:
-            temporary.unlink(missing_ok=True)
+            if not keep:
+                temporary.unlink(missing_ok=True)
+                _mark(temporary).unlink(missing_ok=True)
             os.close(out)
         return digest, size
 
-    def _copy(self, fd: int, out: int, progress: Callable[[int], None] | None) -> tuple[str, int]:
-        before, hasher, at = identity(fd), hashlib.sha256(), 0
-        while chunk := os.pread(fd, CHUNK_BYTES, at):
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(out, view) :]
-            hasher.update(chunk)
-            at += len(chunk)
-            if at > before[2]:
-                break
-            if progress is not None:
-                progress(len(chunk))
+    def put(self, content: bytes) -> str:
+        """Keep a small text under its digest, durably; return the digest.
+
+        Raises:
+            Unavailable: the disk is full or failing; nothing is left behind.
+
+        """
+        digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        with storage_errors("the blob could not be stored"):
+            make_private(self.folder, self._root)
+            temporary, out = self._incoming(None)
+            try:
+                with os.fdopen(out, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fchmod(out, 0o444)
+                    os.fsync(out)
+                    temporary.rename(self.path(digest))
+                sync_folder(self.folder)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return digest
+
+    def read(self, digest: str, limit: int) -> bytes:
+        """Return a small blob, digested again.
+
+        Raises:
+            Integrity: absent, longer than ``limit`` bytes, or changed.
+
+        """
+        try:
+            fd = open_regular(self.path(digest), digest)
+        except Invalid as error:
+            raise Integrity(f"{digest} is not in the vault", error.why, "add it again") from error
+        with os.fdopen(fd, "rb") as file:
+            content = file.read(limit + 1)
+        if "sha256:" + hashlib.sha256(content).hexdigest() != digest:
+            raise Integrity(
+                f"{digest} is not what was verified", "its bytes have another digest", "add it again"
+            )
+        return content
+
+    def _incoming(self, source: tuple[int, int, int, int, int] | None) -> tuple[Path, int]:
+        """Open and lock a file to copy into: the one a dead copier of the same source left, or a new one.
+
+        A file may have been renamed to a blob or swept away before the lock was had; then it is not ours.
+        """
+        names = [secrets.token_hex(8)]
+        if source is not None:
+            names.insert(0, hashlib.sha256(repr(source).encode()).hexdigest()[:32])
+        for name in names:
+            path = self.folder / f"{_INCOMING}{name}"
+            out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            with contextlib.suppress(OSError):
+                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(out), path.lstat()):
+                    return path, out
+            os.close(out)
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    def _resumed(self, source: tuple[int, int, int, int, int], out: int, temporary: Path) -> tuple[Any, int]:
+        """Return the state of the digest and the offset from where a copy goes on; 0 to begin anew."""
+        try:
+            mark = msgspec.json.decode(_mark(temporary).read_bytes(), type=Partial)
+        except (OSError, msgspec.DecodeError):
+            mark = None
+        if mark is not None and mark.source == source and os.fstat(out).st_size >= mark.synced <= source[2]:
+            hasher, at = hashlib.sha256(), 0
+            while at < mark.synced and (part := os.pread(out, min(CHUNK_BYTES, mark.synced - at), at)):
+                hasher.update(part)
+                at += len(part)
+            if at == mark.synced and hasher.hexdigest() == mark.digest:
+                os.ftruncate(out, at)
+                return hasher, at
+        _mark(temporary).unlink(missing_ok=True)
+        os.ftruncate(out, 0)
+        return hashlib.sha256(), 0
+
+    def _copy(
+        self, fd: int, out: int, temporary: Path, progress: Callable[[int], None] | None
+    ) -> tuple[str, int]:
+        """Read and write here while one thread digests and another makes durable."""
+        before = identity(fd)
+        hasher, at = self._resumed(before, out, temporary)
+        if at and progress is not None:
+            progress(at)
+        durable = at
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            hashing = pool.submit(lambda: None)
+            syncing = pool.submit(lambda: None)
+            while chunk := os.pread(fd, COPY_BYTES, at):
+                hashing.result()
+                if at - durable >= self._step:
+                    syncing.result()
+                    state = Partial(before, at, hasher.hexdigest())
+                    syncing, durable = pool.submit(_make_durable, out, temporary, state), at
+                hashing = pool.submit(hasher.update, chunk)
+                _write_all(out, chunk, at)
+                at += len(chunk)
+                if at > before[2]:
+                    break
+                if progress is not None:
+                    progress(len(chunk))
+            hashing.result()
+            syncing.result()
         if identity(fd) != before or at != before[2]:
             raise Integrity(
                 "the file changed while it was read",
@@ -156,13 +274,44 @@ class Blobs:
             )
         return "sha256:" + hasher.hexdigest(), at
 
-    def sweep(self) -> None:
-        """Remove what a killed adder left; one at work holds a lock on its file."""
+    def sweep(self, *, everything: bool = False) -> None:
+        """Remove what a killed adder left; one at work holds a lock on its file.
+
+        What can be continued stays for ``RESUME_S`` seconds, unless ``everything`` is to go.
+        """
+        now = time.time()
         for path in self.folder.glob(_INCOMING + "*"):
+            if path.suffix == _MARK_SUFFIX:
+                base = path.name.removesuffix(_MARK_SUFFIX).removesuffix(_NEW)
+                if not path.with_name(base).exists():
+                    path.unlink(missing_ok=True)
+                continue
             with contextlib.suppress(OSError, Invalid):
                 fd = open_regular(path, "a leftover")
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    path.unlink(missing_ok=True)
+                    fresh = _mark(path).exists() and now - os.fstat(fd).st_mtime < RESUME_S
+                    if everything or not fresh:
+                        path.unlink(missing_ok=True)
+                        _mark(path).unlink(missing_ok=True)
                 finally:
                     os.close(fd)
+
+
+def _mark(temporary: Path) -> Path:
+    return temporary.with_name(temporary.name + _MARK_SUFFIX)
+
+
+def _make_durable(out: int, temporary: Path, state: Partial) -> None:
+    """Sync what is written, then say so: a mark never claims more than the disk has."""
+    os.fdatasync(out)
+    fresh = temporary.with_name(temporary.name + _NEW + _MARK_SUFFIX)
+    fresh.write_bytes(msgspec.json.encode(state))
+    fresh.replace(_mark(temporary))
+
+
+def _write_all(out: int, chunk: bytes, at: int) -> None:
+    view = memoryview(chunk)
+    while view:
+        done = os.pwrite(out, view, at)
+        view, at = view[done:], at + done

@@ -9,6 +9,7 @@ CVE-2026-33298, and the loader reports collected in lmstudio-bug-tracker 2289).
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from typing import Final, NoReturn
@@ -249,6 +250,8 @@ def _value(cursor: _Cursor, key: str, kind: int) -> Value:
     if kind in _SCALARS:
         scalar = _SCALARS[kind]
         value = scalar.unpack(cursor.take(scalar.size, key))[0]
+        if kind in {F32, F64} and not math.isfinite(value):
+            refuse(f"{key} is not a finite number")
         if kind != BOOL:
             return value  # type: ignore[no-any-return]
         if value not in {0, 1}:
@@ -259,6 +262,8 @@ def _value(cursor: _Cursor, key: str, kind: int) -> Value:
         text = _string(cursor, key, MAX_TEMPLATE_BYTES if template else MAX_KEPT_BYTES)
         if template and text is None:
             refuse(f"{key} is longer than {MAX_TEMPLATE_BYTES} bytes")
+        if text is not None and "\0" in text:
+            refuse(f"{key} holds a NUL: an engine in C reads less of it than was checked")
         return text
     if kind == ARRAY:
         return _array(cursor, key)

@@ -69,13 +69,13 @@ def _check_extras(header: Header) -> None:
         refuse("tokenizer.ggml.suppress_tokens is not a list of 32-bit numbers")
 
 
-def _check_split(header: Header) -> None:
+def _check_split(header: Header, *, part: bool) -> None:
     parts = header.number("split.count")
-    if parts is not None and parts > 1:
+    if parts is not None and parts > 1 and not part:
         raise Invalid(
             "this model is split over several files",
             f"the file says it is one of {parts} parts; a part alone cannot be verified",
-            "merge the parts into one file first",
+            "add the folder that holds all parts, or merge them into one file",
         )
 
 
@@ -106,8 +106,10 @@ def _parameters(header: Header) -> int:
     return total
 
 
-def facts(header: Header) -> Facts:
+def facts(header: Header, *, part: bool = False) -> Facts:
     """Check what a model or adapter must have and say what it is.
+
+    ``part`` allows the first of several parts; ``parts`` checks that the others belong to it.
 
     Raises:
         Invalid: a vocabulary, layer count, split or adapter that an engine would stumble over.
@@ -116,7 +118,7 @@ def facts(header: Header) -> Facts:
     architecture = header.text("general.architecture")
     if not architecture or not architecture.replace("-", "").replace("_", "").isalnum():
         refuse("general.architecture is missing or not a plain name")
-    _check_split(header)
+    _check_split(header, part=part)
     _check_layers(header, architecture)
     _check_vocabulary(header)
     kind: Kind = "adapter" if header.text("general.type") == "adapter" else "model"

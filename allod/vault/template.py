@@ -41,12 +41,13 @@ def _refuse(why: str) -> NoReturn:
     raise Invalid("the chat template of this model is refused", why, _REMEDY)
 
 
-class _Generation(Extension):
+class Generation(Extension):
     """The ``{% generation %}`` block that marks the assistant's words in training templates."""
 
     tags = {"generation"}  # noqa: RUF012 (the base class declares it per instance)
 
     def parse(self, parser: Parser) -> nodes.Node:
+        """Parse the block to its end."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body, lineno=line)
@@ -55,14 +56,15 @@ class _Generation(Extension):
 def _environment() -> Environment:
     """Build a parser for templates as models carry them; nothing is ever rendered here."""
     return Environment(
-        extensions=["jinja2.ext.loopcontrols", _Generation],
+        extensions=["jinja2.ext.loopcontrols", Generation],
         trim_blocks=True,
         lstrip_blocks=True,
         autoescape=True,
     )
 
 
-def _parse(text: str) -> nodes.Template:
+def parse(text: str) -> nodes.Template:
+    """Parse a template as models carry them (raises ``Invalid``); nothing is rendered."""
     try:
         return _environment().parse(text)
     except TemplateError as error:
@@ -73,7 +75,7 @@ def _parse(text: str) -> nodes.Template:
         _refuse("it holds a number beyond reason")
 
 
-def _walk(root: nodes.Node) -> Iterator[nodes.Node]:
+def walk(root: nodes.Node) -> Iterator[nodes.Node]:
     """Visit every node without recursion, bounded by ``MAX_NODES``."""
     waiting, seen = [root], 0
     while waiting:
@@ -167,9 +169,9 @@ def check(text: str) -> tuple[str, ...]:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_TEMPLATE_BYTES:
         _refuse(f"it is {size} bytes long, allowed are {MAX_TEMPLATE_BYTES}")
-    root = _parse(text)
+    root = parse(text)
     flags: list[str] = []
-    for node in _walk(root):
+    for node in walk(root):
         _check_node(node)
         flags.extend(_flag(node))
     _check_loops(root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import secrets
 import time
@@ -10,17 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from allod.domain.errors import Integrity, Invalid
+from allod.domain.errors import Integrity, Invalid, Unavailable
 from allod.domain.fleet import Weights
 from allod.domain.money import rfc3339
-from allod.vault import gguf, manifest, model
+from allod.vault import gguf, manifest
 from allod.vault.blobs import Blobs, digest_of, make_private, open_regular, storage_errors, sync_folder
+from allod.vault.examine import inspect
 from allod.vault.manifest import File, Manifest, Source
+from allod.vault.revocation import Revocation, Revocations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from allod.vault.gguf import Header
+    from allod.vault.intake import Extras
+
+__all__ = ["Entry", "Model", "Vault", "inspect", "shipped_folder"]
 
 SHIPPED_MANIFEST: Final = "manifest.json"
 
@@ -39,9 +45,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine loads: weights, perhaps an adapter on them, and the template inside the weights.
+    """What an engine loads: weights, perhaps an adapter on them, and the chat template that is served.
 
-    ``template`` is None for weights that carry none.
+    ``template`` is what the weights carry, unless the manifest replaced it; None for weights without one.
     """
 
     name: str
@@ -69,16 +75,6 @@ def shipped_folder() -> Path:
     return Path(__file__).parent / "shipped"
 
 
-def inspect(fd: int) -> tuple[Header, model.Facts, tuple[str, ...]]:
-    """Check a GGUF file of any origin: structure, vocabulary, templates (raises ``Invalid``)."""
-    from allod.vault import template  # noqa: PLC0415 (brings jinja2, which only adding a model needs)
-
-    header = gguf.read(fd)
-    facts = model.facts(header)
-    flags = tuple(flag for text in header.templates.values() for flag in template.check(text))
-    return header, facts, flags
-
-
 class Vault:
     """The vault of one home, and the models shipped with the package.
 
@@ -93,7 +89,8 @@ class Vault:
         self, root: str | Path, shipped: str | Path | None = None, *, clock: Callable[[], int] | None = None
     ) -> None:
         self._root = Path(root)
-        self._blobs = Blobs(self._root / "blobs" / "sha256", self._root)
+        self.blobs = Blobs(self._root / "blobs" / "sha256", self._root)
+        self.revocations = Revocations(self._root)
         self._manifests = self._root / "manifests"
         self._shipped_folder = Path(shipped) if shipped is not None else shipped_folder()
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
@@ -103,9 +100,13 @@ class Vault:
         """The folder of this vault."""
         return self._root
 
+    def now(self) -> str:
+        """Return the time, RFC 3339 in UTC."""
+        return rfc3339(self._clock())
+
     # -- reading
 
-    def _shipped(self) -> Mapping[str, Entry]:
+    def shipped(self) -> Mapping[str, Entry]:
         """Read the package's own manifest: trusted because the package is."""
         path = self._shipped_folder / SHIPPED_MANIFEST
         if not path.exists():
@@ -134,7 +135,7 @@ class Vault:
         if len(raw) > manifest.MAX_MANIFEST_BYTES:
             raise Integrity(f"the manifest of {name} cannot be used", "it is too long", "remove it")
         entry = manifest.decode(raw, name)
-        return Entry(manifest=entry, path=str(self._blobs.path(entry.digest)), shipped=False)
+        return Entry(manifest=entry, path=str(self.blobs.path(entry.files[0].digest)), shipped=False)
 
     def list(self) -> tuple[Entry, ...]:
         """Return everything there is, shipped models first, then by name.
@@ -143,7 +144,7 @@ class Vault:
             Integrity: a manifest is broken.
 
         """
-        shipped = self._shipped()
+        shipped = self.shipped()
         names = sorted(path.stem for path in self._manifests.glob("*.json"))
         own = (self._own(name) for name in names if name not in shipped and manifest.is_name(name))
         return (*shipped.values(), *(entry for entry in own if entry is not None))
@@ -161,7 +162,7 @@ class Vault:
                 if entry.digest == name:
                     return entry
         else:
-            found = self._shipped().get(manifest.check_name(name)) or self._own(name)
+            found = self.shipped().get(manifest.check_name(name)) or self._own(name)
             if found is not None:
                 return found
         known = ", ".join(entry.manifest.name for entry in self.list()) or "nothing"
@@ -172,12 +173,13 @@ class Vault:
     def resolve(self, name: str, adapter: str | None = None) -> Model:
         """Return what to load for a name or digest; naming an adapter loads its base with it.
 
-        The file's presence, size and template are checked here; its digest is checked by whoever loads it, on
-        the very descriptor it loads (I5), and by ``verify``.
+        The file's presence, size, template and revocation are checked here; its digest is checked by whoever
+        loads it, on the very descriptor it loads (I5), and by ``verify``.
 
         Raises:
-            Invalid: unknown name, an adapter of other weights, or an adapter where weights must be.
-            Integrity: a file is absent or differs from its manifest.
+            Invalid: unknown name, an adapter of other weights, an adapter where weights must be, or a model
+                in another form than one GGUF file, which the engine of this house does not load.
+            Integrity: a file is absent, differs from its manifest, or is revoked.
 
         """
         weights, over = self.find(name), None if adapter is None else self.find(adapter)
@@ -185,10 +187,27 @@ class Vault:
             if over is not None and over.digest != weights.digest:
                 raise Invalid(f"{name} is an adapter already", f"{adapter} cannot be loaded on top of it")
             over, weights = weights, self.find(weights.manifest.base or "")
+        for entry in (weights,) if over is None else (weights, over):
+            self._check_use(entry)
         if over is not None:
             self._check_adapter(weights, over)
             self._check_file(over)
         return Model(name=name, weights=weights, adapter=over, template=self._check_file(weights))
+
+    def _check_use(self, entry: Entry) -> None:
+        """Refuse what is revoked, and what no engine of this house loads."""
+        m = entry.manifest
+        self.revocations.check(
+            (m.digest, *(f.digest for f in m.files), m.template, m.template_inside,
+             *(item.signer for item in m.signatures)),
+            m.name,
+        )  # fmt: skip
+        if not m.loadable:
+            raise Invalid(
+                f"{m.name} cannot be loaded here",
+                f"it has {len(m.files)} files and is kept for comparison and for other engines",
+                "add a GGUF file made from it, with --parent",
+            )
 
     def _check_adapter(self, weights: Entry, adapter: Entry) -> None:
         label = adapter.manifest.name
@@ -203,71 +222,106 @@ class Vault:
             )
 
     def open(self, entry: Entry) -> int:
-        """Open an entry's file by a descriptor that the caller closes; its digest is not checked here.
+        """Open an entry's only file by a descriptor that the caller closes; its digest is not checked here.
 
         Raises:
-            Integrity: absent, not a regular file, or of another size than the manifest says.
+            Integrity: absent, not a regular file, of another size than the manifest says, or one of several.
 
         """
+        if not entry.manifest.loadable:
+            raise Integrity(f"{entry.manifest.name} is not one GGUF file", "an engine loads one", "add one")
+        return self.open_file(entry, entry.manifest.files[0])
+
+    def open_file(self, entry: Entry, file: File) -> int:
+        """Open one file of an entry; the rest as for ``open``."""
         label = entry.manifest.name
+        path = entry.path if entry.shipped else self.blobs.path(file.digest)
         try:
-            fd = open_regular(entry.path, f"the file of {label}")
+            fd = open_regular(path, f"the file of {label}")
         except Invalid as error:
             raise Integrity(f"the file of {label} is not there", error.why, "add it again") from error
         size = os.fstat(fd).st_size
-        if size != entry.manifest.size_bytes:
+        if size != file.size_bytes:
             os.close(fd)
             raise Integrity(
                 f"the file of {label} is not what was verified",
-                f"got {size} bytes, the manifest says {entry.manifest.size_bytes}",
+                f"got {size} bytes, the manifest says {file.size_bytes}",
                 "add it again from its source",
             )
         return fd
 
     def _check_file(self, entry: Entry) -> str | None:
-        """Check presence, size, structure and template; return the template's text."""
+        """Check presence, size, structure and template; return the text of the template that is served."""
+        m = entry.manifest
         fd = self.open(entry)
         try:
             text = gguf.read(fd).templates.get("")
         except Invalid as error:
             raise Integrity(
-                f"the file of {entry.manifest.name} is not what was verified", error.why, "add it again"
+                f"the file of {m.name} is not what was verified", error.why, "add it again"
             ) from error
         finally:
             os.close(fd)
         digest = None if text is None else manifest.text_digest(text)
-        if digest != entry.manifest.template:
+        expected = m.template_carried
+        if digest != expected:
             raise Integrity(
-                f"the chat template of {entry.manifest.name} is not what was verified",
-                f"got {digest}, the manifest says {entry.manifest.template}",
+                f"the chat template of {m.name} is not what was verified",
+                f"got {digest}, the manifest says {expected}",
                 "add it again from its source",
             )
-        return text
+        if not m.template_replaced or m.template is None:
+            return text
+        return self.blobs.read(m.template, gguf.MAX_TEMPLATE_BYTES).decode()
 
     def verify(self, name: str, progress: Callable[[int], None] | None = None) -> Entry:
-        """Read the whole file of a name or digest again and compare; ``progress`` is told bytes.
+        """Read every file of a name or digest again and compare; ``progress`` is told bytes.
 
         Raises:
             Invalid: unknown name.
-            Integrity: the file is absent, changed, or fails a structural check.
+            Integrity: a file is absent, changed, or fails a structural check; or something of it is revoked.
 
         """
         entry = self.find(name)
-        self._check_file(entry)
-        fd = self.open(entry)
-        try:
-            got = digest_of(fd, progress)
-        finally:
-            os.close(fd)
-        if got != entry.digest:
-            raise Integrity(
-                f"the file of {entry.manifest.name} is not what was verified",
-                f"got {got}, the manifest says {entry.digest}",
-                "remove it, find out who wrote it, and add it again from its source",
-            )
+        if entry.manifest.loadable:
+            self._check_use(entry)
+            self._check_file(entry)
+        for file in entry.manifest.files:
+            fd = self.open_file(entry, file)
+            try:
+                got = digest_of(fd, progress)
+            finally:
+                os.close(fd)
+            if got != file.digest:
+                raise Integrity(
+                    f"the file of {entry.manifest.name} is not what was verified",
+                    f"got {got}, the manifest says {file.digest} for {file.name}",
+                    "remove it, find out who wrote it, and add it again from its source",
+                )
         return entry
 
     # -- writing
+
+    @contextlib.contextmanager
+    def writing(self, *, alone: bool = False) -> Iterator[None]:
+        """Hold the vault's lock: shared by all who add, ``alone`` for whoever removes.
+
+        Raises:
+            Unavailable: somebody adds while one wants to be alone (``busy``), or the disk fails.
+
+        """
+        with storage_errors("the vault cannot be written"):
+            make_private(self._root, self._root)
+            fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if alone else fcntl.LOCK_SH)
+            except BlockingIOError as error:
+                raise Unavailable("the vault is in use", "something is being added", "try again later",
+                                  kind="busy") from error  # fmt: skip
+            yield
+        finally:
+            os.close(fd)
 
     def add(
         self,
@@ -281,73 +335,40 @@ class Vault:
         source: Source | None = None,
         digest: str | None = None,
         progress: Callable[[int], None] | None = None,
+        extras: Extras | None = None,
     ) -> Entry:
-        """Check a GGUF file, take a copy by digest, and write its manifest.
+        """Check a GGUF or safetensors file, or the folder of a model, take a copy, and write its manifest.
 
         Args:
-            path: a regular file.
+            path: a regular file, or a folder that holds nothing but the model.
             name: vault name; the file's own name without its ending if absent.
             base: for an adapter, name or digest of the weights it belongs to.
             licence, maker, maker_jurisdiction, source: what is known of its origin.
-            digest: what the file must have, or nothing is kept.
+            digest: what the model must have, or nothing is kept.
             progress: told the bytes copied.
+            extras: template, lineage, signature, references.
 
         Raises:
             Invalid: not an acceptable file, name taken by other weights (``conflict``), base missing.
-            Integrity: the file changed while it was read, or is not the one that ``digest`` names.
-            Unavailable: disk full or failing; nothing is left behind.
+            Integrity: a file changed while it was read, is not the one that ``digest`` names, is not what was
+                signed, or is revoked.
+            Unavailable: disk full or failing; no half of it is left behind.
 
         """
-        origin = Path(path)
-        label = manifest.check_name(name if name is not None else origin.stem.lower())
-        manifest.check_place(maker_jurisdiction)
-        if label in self._shipped():
-            raise Invalid(
-                f"{label} is a shipped model", "its name is taken", "choose another", kind="conflict"
-            )
-        fd = open_regular(origin, str(origin))
-        try:
-            header, facts, flags = inspect(fd)
-            base_digest = self._base(facts, base)
-            got, size = self._blobs.take(fd, lambda copy, got: _same(copy, header, got, digest), progress)
-        finally:
-            os.close(fd)
-        entry = _manifest(label, File(name=origin.name, digest=got, size_bytes=size), header, facts)
-        return self._write(
-            msgspec.structs.replace(
-                entry,
-                added_at=rfc3339(self._clock()),
-                base=base_digest,
-                template_flags=flags,
-                licence=licence or facts.licence,
-                maker=maker,
-                maker_jurisdiction=maker_jurisdiction,
-                source=source,
-            )
-        )
+        from allod.vault import intake  # noqa: PLC0415 (it knows this class)
 
-    def _base(self, facts: model.Facts, base: str | None) -> str | None:
-        if (facts.kind == "adapter") != (base is not None):
-            raise Invalid(
-                "an adapter belongs to one base" if base is None else "only an adapter has a base",
-                f"this file is a {facts.kind}",
-                "name the base with --base" if base is None else "leave the base out",
-                param="base",
-            )
-        if base is None:
-            return None
-        entry = self.find(base)
-        if entry.manifest.kind != "model" or entry.manifest.architecture != facts.architecture:
-            raise Invalid(
-                f"{base} cannot be the base of this adapter",
-                f"it is a {entry.manifest.kind} of {entry.manifest.architecture}, the adapter is for "
-                f"{facts.architecture}",
-                "name the weights the adapter was trained on",
-                param="base",
-            )
-        return entry.digest
+        wanted = intake.Wanted(
+            path=Path(path), name=name, base=base, licence=licence, maker=maker,
+            maker_jurisdiction=maker_jurisdiction, source=source, digest=digest,
+            extras=extras or intake.Extras(),
+        )  # fmt: skip
+        return intake.add(self, wanted, progress)
 
-    def _write(self, entry: Manifest) -> Entry:
+    def revoke(self, digest: str, reason: str) -> Revocation:
+        """Put a digest on the list of what may not be used; see ``Revocations.add``."""
+        return self.revocations.add(digest, reason, self.now())
+
+    def keep(self, entry: Manifest) -> Entry:
         """Write a manifest under a new name; the same weights under the same name are no conflict."""
         with storage_errors("the manifest could not be stored"):
             make_private(self._manifests, self._root)
@@ -374,33 +395,3 @@ class Vault:
                 kind="conflict",
             )
         return kept
-
-
-def _manifest(name: str, file: File, header: Header, facts: model.Facts) -> Manifest:
-    """Say what a file says of itself; what is known of its origin is added by the caller."""
-    text = header.templates.get("")
-    return Manifest(
-        name=name,
-        kind=facts.kind,
-        files=(file,),
-        architecture=facts.architecture,
-        quantisation=facts.quantisation,
-        parameters=facts.parameters,
-        context_tokens=facts.context_tokens,
-        template=None if text is None else manifest.text_digest(text),
-        added_at="",
-    )
-
-
-def _same(copy: int, header: Header, got: str, expected: str | None) -> None:
-    """Check the copy again: the file may have been exchanged between the check and the copying."""
-    if expected is not None and got != expected:
-        raise Integrity(
-            "this is not the file that was named", f"got {got}, expected {expected}", "ask its source"
-        )
-    if inspect(copy)[0] != header:
-        raise Integrity(
-            "the file changed while it was read",
-            "its header differs in the copy",
-            "add it again when it is still",
-        )

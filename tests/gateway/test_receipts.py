@@ -208,7 +208,7 @@ def test_the_tlog_proof_stands_alone(gateway: Gateway) -> None:
         leaf_hash(file["terminal"]["leaf"].encode()),
         parse_vkey(vkey(gateway)),
     )
-    assert gateway.call(f"/v1/receipts/{receipt}?format=cose", app="ward").status == 400
+    assert gateway.call(f"/v1/receipts/{receipt}?format=pdf", app="ward").status == 400
 
 
 def test_any_changed_byte_of_a_receipt_is_found(gateway: Gateway) -> None:

@@ -80,7 +80,7 @@ def pack_without(rule_id: str) -> Pack:
 
 
 def seal_pack() -> Pack:
-    return load(pack_files("eu-csf", forbid("csf.5-supply", SEAL_RULE)))
+    return load(pack_files("eu-csf", forbid("eu-csf.5-supply", SEAL_RULE)))
 
 
 def holds(value: Any, **rest: Any) -> Fact[Any]:

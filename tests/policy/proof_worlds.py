@@ -9,7 +9,8 @@ import z3
 
 from allod.domain.facts import GRADES
 from allod.domain.fleet import Fleet
-from allod.policy import PolicyQuestion, closures, evidence, facts
+from allod.gateway.packs import find
+from allod.policy import Pack, PolicyQuestion, closures, evidence, facts
 from allod.policy.facts import DEPLOYMENT_FACTS, EVIDENCE, OPERATOR_FACTS, Calendar
 from allod.policy.proof.session import Session
 from allod.policy.proof.strings import PLACES, Text, Texts
@@ -148,7 +149,9 @@ _BITS = (z3.BitVecVal(1, 1), z3.BitVecVal(0, 1))
 
 
 def _term(variable: Any) -> Any:
-    term = variable.term if isinstance(variable, Text | Texts) else variable
+    if isinstance(variable, Text | Texts):
+        return variable.term
+    term = variable
     return term.arg(0) if term.num_args() else term  # a bounded number is widened: the variable is inside
 
 
@@ -161,3 +164,17 @@ def configurable(values: dict[str, Any]) -> bool:
             if not all(word in PLACES for word in words):
                 return False
     return True
+
+
+def shipped() -> tuple[Pack, ...]:
+    """Return all shipped packs that can be in force together: of those that weigh differently, the first."""
+    found: list[Pack] = []
+    percent = None
+    for pack in find().all():
+        if pack.weighting is not None:
+            percent = percent or pack.weighting.percent
+            if pack.weighting.percent != percent:
+                continue
+        found.append(pack)
+    ids = {pack.id for pack in found}
+    return tuple(pack for pack in found if ids.issuperset(pack.manifest.requires))

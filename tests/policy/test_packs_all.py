@@ -215,7 +215,11 @@ def test_I1_both_keys_agree_on_random_worlds(folder: str) -> None:
                 q.app,
                 name,
                 facts.encode_context(
-                    q.classes, q.purpose, fleet.tenant, link_up=q.link_up, pseudonymised=q.pseudonymised
+                    q.classes,
+                    q.purpose,
+                    fleet.tenant,
+                    link_up=q.link_up,
+                    pseudonymised=q.pseudonymised and not policy.subjects[name].operator.own,
                 ),
             )
             for q, name in zip(questions, fleet.deployments, strict=True)

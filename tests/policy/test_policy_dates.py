@@ -31,6 +31,12 @@ US = "frankfurt-region"
 PRESS = {"app": "press", "classes": ("public",)}
 
 
+WEIGHTS = (
+    '[[weights]]\nid = "x"\nobjectives = ["a", "b", "c", "d", "e", "f", "g", "h"]\n'
+    "percent = [15, 10, 10, 15, 20, 15, 10, 5]\n"
+)
+
+
 def law(rules: str, manifest: str = "", facts: str = "") -> Pack:
     files = pack_files("x", rules, manifest)
     if facts:
@@ -202,13 +208,15 @@ def test_levels_are_weighed_and_compared_with_the_least_the_tenant_wants() -> No
         "resource.seal.sov6 >= principal.tenant.min_seal.sov6 && "
         "resource.seal.score >= principal.tenant.min_seal.score }",
     )
-    assert decided(policy_of(law(rule)), "ward-llm") == ()
+    with pytest.raises(Invalid, match="nothing of its weights"):
+        policy_of(law(rule))
+    assert decided(policy_of(law(rule, facts=WEIGHTS)), "ward-llm") == ()
     # (15+10+10+15)*4 + 20*3 + 15*3 + 10*4 + 5*3 = 360
     for least, lawful in (("3.6", True), ("3.6001", False)):
         fleet = with_tenant(hospital(), min_seal_score=Decimal(least))
-        assert decided(policy_of(law(rule), fleet), "ward-llm") == (() if lawful else ("x.1",))
+        assert decided(policy_of(law(rule, facts=WEIGHTS), fleet), "ward-llm") == (() if lawful else ("x.1",))
     vector = with_tenant(hospital(), min_seal=(0, 0, 0, 0, 0, 4, 0, 0))
-    assert decided(policy_of(law(rule), vector), "ward-llm") == ("x.1",)
+    assert decided(policy_of(law(rule, facts=WEIGHTS), vector), "ward-llm") == ("x.1",)
 
 
 def test_a_named_purpose_is_told_and_pseudonyms_may_help() -> None:

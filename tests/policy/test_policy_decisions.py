@@ -246,11 +246,11 @@ def test_another_pack_adds_demands_and_explains_itself(base: Pack) -> None:
     policy = Policy((base, seal_pack()), fleet)
     assert policy.eligible(ask(classes=("confidential",))).kept == ("ward-llm",)
     rule = policy.eligible(ask(classes=("confidential",))).excluded[0].rules[-1]
-    assert (rule.id, rule.law, rule.got) == ("csf.5-supply", "Act 1", "seal unknown")
-    assert rule.required == "Text of csf.5-supply."
+    assert (rule.id, rule.law, rule.got) == ("eu-csf.5-supply", "Act 1", "seal unknown")
+    assert rule.required == "Text of eu-csf.5-supply."
     low = with_deployment(fleet, "ward-llm", seal=holds((4, 4, 4, 4, 2, 3, 4, 3)))
     assert ids_of(Policy((base, seal_pack()), low).eligible(ask(classes=("confidential",))), "ward-llm") == (
-        "csf.5-supply",
+        "eu-csf.5-supply",
     )
     # available is not in force
     assert Policy((base, seal_pack()), hospital()).eligible(ask(classes=("confidential",))).kept == (
@@ -259,9 +259,14 @@ def test_another_pack_adds_demands_and_explains_itself(base: Pack) -> None:
 
 
 def test_two_packs_may_not_share_a_rule_id(base: Pack) -> None:
-    other = load(pack_files("mine", forbid("airgap", "when { !resource.approved }")))
     with pytest.raises(Invalid, match="airgap"):
-        Policy((base, other), with_tenant(hospital(), packs=("base", "mine")))
+        load(pack_files("mine", forbid("airgap", "when { !resource.approved }")))
+    one, other = (
+        load(pack_files(name, forbid("mine.1", "when { !resource.approved }")))
+        for name in ("mine", "mine-two")
+    )
+    with pytest.raises(Invalid, match=r"mine\.1"):
+        Policy((base, one, other), with_tenant(hospital(), packs=("base", "mine", "mine-two")))
 
 
 def test_a_pack_written_for_another_schema_does_not_start(base: Pack) -> None:

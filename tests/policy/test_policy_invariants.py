@@ -235,16 +235,19 @@ def test_trap_an_erroring_forbid_is_skipped_by_cedar_and_denied_by_us() -> None:
     bare = cedarpy.is_authorized(request, text, entities)
     assert bare.decision is cedarpy.Decision.Allow  # this is the trap
     assert bare.diagnostics.errors
-    # A rule that fits the schema and errors all the same: it overflows.
-    body = "when { resource has seal && resource.seal.sov1 + 9223372036854775807 < 0 }"
+    # A rule that fits the schema and errors all the same: it overflows. It may read no fact of a deployment.
+    body = (
+        "when { principal.tenant has min_seal && principal.tenant.min_seal.sov1 + 9223372036854775807 < 0 }"
+    )
     pack = load(pack_files("x", forbid("x.1", body)))
-    policy = Policy((BASE, pack), with_tenant(hospital(), packs=("base", "x")))
+    fleet = with_tenant(hospital(), packs=("base", "x"))
+    policy = Policy((BASE, pack), with_tenant(fleet, min_seal=(1,) * 8))
     q = ask("press", ("public",))
     assert ids_of(policy.eligible(q), "ward-llm") == ("x.1",)
     (rule,) = next(e for e in policy.eligible(q).excluded if e.deployment == "ward-llm").rules
     assert rule.got.startswith("the rule could not be evaluated")
     assert not policy.recheck(q, "ward-llm")
-    assert policy.recheck(q, "frankfurt-region")  # no seal declared: nothing overflows
+    assert Policy((BASE, pack), fleet).recheck(q, "ward-llm")  # no minimum declared: nothing overflows
 
 
 def test_trap_empty_sets_pass_containment_and_are_denied_by_us() -> None:

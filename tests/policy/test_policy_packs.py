@@ -28,7 +28,7 @@ def test_a_case_that_is_wrong_fails_and_a_rule_without_cases_is_told(base: Pack)
     )
     results = [result for result in run_cases(load_pack(files)) if not result.ok]
     assert [result.name for result in results] == ["processing outside"]
-    assert "got deny by ['residency.1-process']" in results[0].detail
+    assert "got deny by residency.1-process; expected deny by residency.2-rest" in results[0].detail
     del files["cases/premises.toml"]
     lacking = {r.name for r in run_cases(load_pack(files)) if not r.ok}
     assert {"coverage of airgap", "coverage of provenance.ban"} <= lacking
@@ -44,12 +44,13 @@ def test_the_cases_notice_the_loss_of_any_rule(rule_id: str) -> None:
 def test_cases_of_another_pack_run_on_the_base(base: Pack) -> None:
     cases = (
         base_files()["cases/premises.toml"].decode().split("[[case]]")[0]
-        + '[[case]]\nname = "low"\ndecision = "deny"\nclasses = ["confidential"]\nrules = ["csf.5-supply"]\n'
+        + '[[case]]\nname = "low"\ndecision = "deny"\nclasses = ["confidential"]\n'
+        + 'rules = ["eu-csf.5-supply"]\n'
         + '[[case]]\nname = "high"\ndecision = "allow"\nclasses = ["confidential"]\n'
-        + 'covers = ["csf.5-supply"]\n'
+        + 'covers = ["eu-csf.5-supply"]\n'
         + 'set = { "deployment.seal" = [4, 4, 4, 4, 3, 3, 4, 3] }\n'
     )
-    pack = load(pack_files("eu-csf", forbid("csf.5-supply", SEAL_RULE), cases=cases))
+    pack = load(pack_files("eu-csf", forbid("eu-csf.5-supply", SEAL_RULE), cases=cases))
     assert [result.ok for result in run_cases(pack, base)] == [True] * 3
     with pytest.raises(Invalid, match="need the base pack"):
         run_cases(pack)
@@ -91,6 +92,8 @@ GOOD = forbid("x.1", 'when { context.classes.contains("phi") }')
         (forbid("x.1", 'when { if context.classes.contains("a") then false else true }'), "could admit"),
         (forbid("x.1", "when { resource.approved } unless { !context.link_up }"), "could admit more"),
         (forbid("x.1", "when { " + "!" * 3 + "(" * 70 + "resource.approved" + ")" * 70 + " }"), None),
+        (forbid("x.1", "when { " + "(" * 700 + "resource.approved" + ")" * 700 + " }"), "nested too deep"),
+        (forbid("x.1", "when { " + "true && " * 9000 + "true }"), "too long a policy"),
         (forbid("x.1", 'when { !(!(context.classes.contains("phi"))) && !context.link_up }'), None),
         (forbid("x.1", 'when { context.classes.containsAll(["phi", "special"]) }'), None),
         (forbid("x.1", 'when { ["phi"].containsAny(context.classes) }'), None),

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import random
 import re
+from collections.abc import Iterator
 
 import cedarpy
 import msgspec
 import pytest
 from policy_worlds import DAY, forbid, pack_files, random_fleet, random_question, with_tenant
-from proof_worlds import Assignment, configurable, values_of
+from proof_worlds import Assignment, configurable, shipped, values_of
 
 from allod.domain.errors import Invalid
-from allod.gateway.packs import find
 from allod.policy import Pack, Policy, facts, lists, load_pack
 from allod.policy.closures import Env, Uid, store_of, value_of
 from allod.policy.compiler import Expression, Program, compile_rule
-from allod.policy.proof.judge import claim_policy
+from allod.policy.proof.judge import claim_policy, judge
 from allod.policy.proof.law import law_of
 from allod.policy.proof.session import Session
+from allod.policy.proof.situation import read, situation
 from allod.policy.reference import request_of
 
 LISTS = '[[list]]\nid = "x.some"\n[[list.row]]\nplace = "FR"\n[[list.row]]\nplace = "GCC"\n'
@@ -36,7 +37,7 @@ def listed(base: Pack, policies: str = "", manifest: str = "") -> Pack:
 
 def test_shipped_rules_agree_with_both_keys_on_random_worlds(base: Pack) -> None:
     rng = random.Random("shipped")
-    packs = find().all()
+    packs = shipped()
     law = law_of(packs, DAY)
     session = Session([law])
     switches = session.switches()
@@ -46,7 +47,7 @@ def test_shipped_rules_agree_with_both_keys_on_random_worlds(base: Pack) -> None
     seen = {True: 0, False: 0}
     differing: set[str] = set()
     formulas = [switch for name in rules for switch in switches[name]]
-    for _ in range(8):
+    for _ in range(5):
         fleet = with_tenant(random_fleet(rng, 12), packs=law.ids)
         fleet = msgspec.structs.replace(fleet, sovereignty_weights=law.percent)
         policy = Policy(packs, fleet)
@@ -72,7 +73,7 @@ def test_shipped_rules_agree_with_both_keys_on_random_worlds(base: Pack) -> None
                     differing.add(name)
             assert all(passes) == (deployment in policy.eligible(q).kept) == policy.recheck(q, deployment)
             seen[all(passes)] += 1
-    assert sum(seen.values()) > 40
+    assert sum(seen.values()) > 25
     assert len(differing) > len(rules) * 0.6
 
 
@@ -247,8 +248,13 @@ _READS = (
 )
 
 
-@pytest.mark.parametrize("grade", ["declared", "contract", "attested", "measured"])
-@pytest.mark.parametrize("ages", [(None, None), (30, 30), (30, None), (None, 30), (5, 390)])
+@pytest.mark.parametrize(
+    ("grade", "ages"),
+    [
+        ("declared", (None, None)), ("contract", (30, 30)), ("attested", (30, None)),
+        ("measured", (None, 30)), ("declared", (5, 390)), ("contract", (390, 5)), ("measured", (None, None)),
+    ],
+)  # fmt: skip
 def test_demanded_grades_and_ages_are_those_of_the_encoder(
     base: Pack, grade: str, ages: tuple[int | None, int | None]
 ) -> None:
@@ -264,7 +270,7 @@ def test_demanded_grades_and_ages_are_those_of_the_encoder(
     limits = [age for age in ages if age is not None]
     lax, strict = max(limits, default=None) if len(limits) == 2 else None, min(limits, default=None)
     held = 0
-    for _ in range(3):
+    for _ in range(2):
         fleet = random_fleet(rng, 10)
         for deployment in fleet.deployments:
             q = random_question(rng)
@@ -280,4 +286,55 @@ def test_demanded_grades_and_ages_are_those_of_the_encoder(
                     expected = bool(program.judge(env).permits)
                     assert (told[where] and told[where + 1]) == expected, (_READS[n], values)
                     held += expected
-    assert held > 4
+    assert held > 1
+
+
+# The solver's answers themselves: what it calls possible is realised, what it calls impossible never occurs.
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_what_is_possible_can_be_configured_and_what_is_impossible_never_happens(
+    base: Pack, part: int
+) -> None:
+    rng = random.Random(f"satisfiable {part}")
+    law = law_of([base, listed(base)], DAY)
+    words = {f"w{n}": parsed(f"context.classes.contains({word})") for n, word in enumerate(_WORDS)}
+    words["places"] = parsed('["ZZ"].containsAll(principal.tenant.bloc)')
+    session = Session([law], words)
+    worlds = list(_worlds(rng, base, 12))
+    told = {"possible": 0, "impossible": 0}
+    while sum(told.values()) < 50:
+        text = expression(rng, "bool", rng.choice((2, 3, 4, 5)))
+        if " like " in text or "compelled_by.names" in text:
+            continue  # modelled with room to spare: a counterexample may be one that cannot be configured
+        node = parsed(text)
+        try:
+            outcome = session.claim(node, "c")
+        except Invalid:
+            continue
+        wanted = rng.random() < 0.5  # true, or an error
+        truth = session.logic.every([outcome.ok, outcome.value]) if wanted else session.logic.no(outcome.ok)
+        answer = session.ask([session.literal(truth)])
+        told[answer.verdict] += 1
+        program = Program((compile_rule("c", claim_policy(node)),))
+        if answer.verdict == "impossible":
+            for env in worlds:
+                verdict = program.judge(env)
+                assert not (verdict.permits if wanted else verdict.errors), text
+            continue
+        at = situation(read(session, answer.model), (law,))
+        opinion = judge(law, [("c", claim_policy(node))], at, reference=False)
+        assert (opinion.compiled, opinion.erred[0]) == (wanted, not wanted), (text, at)
+    assert min(told.values()) > 5, told
+
+
+def _worlds(rng: random.Random, base: Pack, fleets: int) -> Iterator[Env]:
+    for _ in range(fleets):
+        fleet = random_fleet(rng, 10)
+        policy = Policy((base, listed(base)), with_tenant(fleet, packs=("base", "x")))
+        encoded = facts.encode(fleet, facts.Calendar(day=DAY)) + lists.encode(policy.lists, DAY)
+        store = store_of(encoded)
+        for deployment in fleet.deployments:
+            q = random_question(rng)
+            if configurable(values_of(fleet, q, deployment)):
+                yield _env(fleet, q, deployment, store)

@@ -14,7 +14,8 @@ from allod.domain.usage import Usage
 from allod.receipts.commitment import digest
 from allod.receipts.forms import IntentForm, TerminalForm
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, is_id, letters, time_of, ulid_time
-from allod.receipts.leaves import MAX_LEAF_BYTES, exclusions, intent_leaf, terminal_leaf, tokens_json
+from allod.receipts.leaves import MAX_LEAF_BYTES, exclusions, intent_leaf, terminal_leaf
+from allod.receipts.tokens import tokens_json
 
 ids = st.integers(0, 2**80 - 1).map(lambda n: f"r_799d48f3_01KAY867ME{n:016X}"[:37])
 times = st.integers(0, 4_102_444_800_000)
@@ -40,6 +41,10 @@ def test_an_intent_form_writes_what_intent_leaf_writes(receipt, at_ms, request, 
     assert IntentForm(shared).fill(receipt, at_ms, request) == intent_leaf(facts)
 
 
+def cost_seq(cost: Decimal) -> int:
+    return int(cost * 1000) % (1 << 40) + 1
+
+
 @given(ids, times, digests, usages, costs, names, st.integers(0, 120))
 def test_a_terminal_form_writes_what_terminal_leaf_writes(
     receipt, at_ms, response, usage, cost, name, left_out
@@ -58,8 +63,11 @@ def test_a_terminal_form_writes_what_terminal_leaf_writes(
         shared, id=receipt, at_ms=at_ms, response=response, usage=usage, cost_usd=cost
     )
     assert facts == expected
-    leaf = form.fill(intent, digest(b"leaf").encode()[:32], facts)
-    assert leaf == terminal_leaf(intent, digest(b"leaf").encode()[:32], facts)
+    hashed = digest(b"leaf").encode()[:32]
+    for seq in (None, 1, cost_seq(cost)):
+        numbered = msgspec.structs.replace(facts, seq=seq)
+        leaf = form.fill(intent, hashed, facts, seq)
+        assert leaf == terminal_leaf(intent, hashed, numbered)
     assert len(leaf) <= MAX_LEAF_BYTES
 
 
@@ -73,7 +81,8 @@ def test_a_form_that_is_nearly_too_long_gives_way_to_the_one_that_cuts() -> None
             facts = form.of(
                 receipt=INTENT.id, at_ms=0, response=digest(b""), usage=Usage(input_tokens=1), cost_usd=cost
             )
-            assert form.fill(INTENT, bytes(32), facts) == terminal_leaf(INTENT, bytes(32), facts)
+            numbered = msgspec.structs.replace(facts, seq=1 << 40)
+            assert form.fill(INTENT, bytes(32), facts, 1 << 40) == terminal_leaf(INTENT, bytes(32), numbered)
 
 
 @given(usages | st.builds(Usage, input_tokens=st.integers(-3, 3), output_tokens=st.integers(-3, 3)))

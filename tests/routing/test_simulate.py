@@ -15,9 +15,9 @@ from test_routing_plan import questions
 
 from allod.domain.errors import Integrity
 from allod.domain.fleet import Task
-from allod.routing.plan import choose, decide, plan
+from allod.routing.plan import choose, plan
 from allod.routing.question import Health, Question, facts_of
-from allod.routing.record import OLDER, decision_record, plain_data, read_record
+from allod.routing.record import OLDER, decision_record, holds, plain_data, read_record, replay, write_record
 from allod.routing.shadow import Shadowed, ShadowTally, difference
 from allod.routing.simulate import (
     REMOVED,
@@ -58,6 +58,11 @@ def again(asked: Question, unlawful: tuple[str, ...], record: bytes | None = Non
     return same_fleet(past, law_of(other.eligibility), asked.fleet, lambda: bare)
 
 
+def older_record(record: bytes) -> bytes:
+    """Write a record as it was written before configurations were kept."""
+    return write_record(msgspec.structs.replace(read_record(record), format=OLDER, configuration=None))
+
+
 def healthy(asked: Question, names: set[str]) -> Question:
     """Return the question as if nothing were known of the health of these deployments."""
     known = asked.health
@@ -85,16 +90,18 @@ def test_I8_nothing_changed_gives_the_record_byte_for_byte(asked: Question) -> N
 @settings(max_examples=50)
 @given(questions())
 def test_I8_a_record_of_the_older_format_is_made_again_byte_for_byte(asked: Question) -> None:
-    data = json.loads(decision_record(asked, plan(asked), {"link_up": True, "day": "2026-11-25"}))
-    data["format"] = OLDER
-    record = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    record = older_record(decision_record(asked, plan(asked), {"link_up": True, "day": "2026-11-25"}))
+    assert record.count(LAW.law.encode()) == 2 * len(
+        [one for one in facts_of(asked).candidates if LAW in one.law]
+    )
+    assert replay(record) == plan(asked)
     law = law_of(asked.eligibility)
     made = same_fleet(past_of(record), law, asked.fleet, lambda: asked)
     assert write_again(read_record(record), made, law, None) == record
     assert past_of(record).configuration is None
 
 
-@settings(max_examples=50)
+@settings(max_examples=150)
 @given(questions(), st.data())
 def test_I8_under_other_law_the_plan_is_the_one_the_gateway_would_have_made(
     asked: Question, data: st.DataObject
@@ -108,7 +115,14 @@ def test_I8_under_other_law_the_plan_is_the_one_the_gateway_would_have_made(
         assert choose(made.facts).attempts == choose(facts_of(live)).attempts
     else:
         assert plain_data(made.facts) == plain_data(facts_of(live))
-    assert decide(facts_of(live)).resting == made.choice.down
+    fresh = choose(facts_of(live))
+    assert (fresh.attempts, fresh.down) == (made.choice.attempts, made.choice.down)
+    if not made.law_same:
+        assert [(one.deployment, rules) for one, rules in fresh.judged] == [
+            (one.deployment, rules) for one, rules in made.choice.judged
+        ]
+        assert [one.deployment for one in fresh.able] == [one.deployment for one in made.choice.able]
+        assert [one.deployment for one in fresh.up] == [one.deployment for one in made.choice.up]
     assert newly == {c for c in _scope(asked) if c not in asked.eligibility.kept and c not in unlawful}
     assert {n for n, _ in made.unlawful} == {
         c for c in _scope(asked) if c in asked.eligibility.kept and c in unlawful
@@ -200,6 +214,26 @@ def test_a_record_whose_facts_do_not_lead_to_its_plan_is_not_replayed() -> None:
 def test_a_damaged_record_is_an_integrity_fault(damage: Any) -> None:
     with pytest.raises(Integrity):
         past_of(damage(recorded(question(FLEET))))
+
+
+@given(questions())
+def test_the_rules_of_law_are_written_once_and_read_in_both_places(asked: Question) -> None:
+    record = recorded(asked)
+    unlawful = [one for one in plan(asked).candidates if LAW in one.rules]
+    assert record.count(LAW.law.encode()) == len(unlawful)
+    assert read_record(record).plan == plan(asked)
+
+
+def test_a_plan_that_says_less_than_its_facts_is_not_filled_in() -> None:
+    data = json.loads(recorded(question(FLEET, unlawful=("a",))))
+    data["plan"]["candidates"][0]["rules"] = []
+    changed = json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+    assert read_record(changed).plan.candidates[0].rules == ()
+    assert not holds(changed)
+    data["plan"]["candidates"][0] = {**data["plan"]["candidates"][0], "deployment": "x"}
+    del data["plan"]["candidates"][0]["rules"]
+    with pytest.raises(Integrity):
+        read_record(json.dumps(data, sort_keys=True, separators=(",", ":")).encode())
 
 
 # --- snapshots

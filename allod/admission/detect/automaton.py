@@ -1,7 +1,8 @@
 """Many literals, one pass (RE2::Set), made so that a failure cannot look like "nothing found".
 
-RE2 answers an exhausted memory budget of its automaton with an empty result. Every text is therefore followed by
-a sentinel that is one of the literals: if it is not reported, the pass has failed, and that is an error.
+RE2 answers an exhausted memory budget of its automaton with an empty result. Every text is therefore
+followed by a sentinel that is one of the literals: if it is not reported, the pass has failed, and that is
+an error.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ from allod.admission.detect.checks import luhn, varied
 
 _USUAL: Final = 55.0
 _RARE: Final = 20.0
+_LEAST: Final = 13
+"""With a label, any number of at least so many digits that passes Luhn is taken for a card."""
 
 # (first number, last number, digits compared, lengths that are usual, lengths that exist)
 _RANGES: Final[tuple[tuple[int, int, int, frozenset[int], frozenset[int]], ...]] = (
@@ -47,4 +49,4 @@ def card(digits: str) -> float:
             if len(digits) in usual:
                 return _USUAL
             best = _RARE
-    return best
+    return best or (_RARE if len(digits) >= _LEAST and digits[0] in "23456" else 0.0)

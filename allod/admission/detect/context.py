@@ -6,6 +6,8 @@ and ``Tax-ID`` are one. A word of up to four letters must stand alone; a longer 
 (``Steuernummer`` in ``Umsatzsteuernummern``); scripts without blanks match anywhere.
 """
 
+# ruff: noqa: RUF001 (punctuation of many scripts)
+
 from __future__ import annotations
 
 import re
@@ -19,12 +21,16 @@ import msgspec
 from allod.admission.detect.automaton import Literals
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 BEFORE_CHARS: Final = 72
 AFTER_CHARS: Final = 36
+OTHER_CHARS: Final = 44
+"""A word that calls a number something else counts only so near."""
 _SHORT: Final = 4
-_ACCENTED: Final = [chr(n) for n in (*range(0xDF, 0x180), *range(0x1CD, 0x250), *range(0x3AC, 0x3CF), *range(0x1E00, 0x1F00))]
+_ACCENTED: Final = [
+    chr(n) for n in (*range(0xDF, 0x180), *range(0x1CD, 0x250), *range(0x3AC, 0x3CF), *range(0x1E00, 0x1F00))
+]
 _ACCENTS: Final = {
     **{ord(c): unicodedata.normalize("NFD", c)[0] for c in _ACCENTED},
     **dict(zip(map(ord, "đıłøς"), "diloσ", strict=True)),
@@ -97,9 +103,9 @@ class Lexicon:
         )
         self._automaton = Literals((word for word, _, _ in self._entries), fold_case=False)
 
-    def read(self, text: str) -> Labels:
-        """Find every label in a text."""
-        folded = fold(text)
+    def find(self, text: str, start: int, end: int) -> list[tuple[int, int, frozenset[str]]]:
+        """Return every label in a part of a text as (start, end, keys), in order."""
+        folded = fold(text[start:end])
         found: list[tuple[int, int, frozenset[str]]] = []
         for index in self._automaton.found(folded):
             word, exact, anywhere = self._entries[index]
@@ -107,25 +113,54 @@ class Lexicon:
             at = folded.find(word)
             while at >= 0:
                 keys = anywhere
-                if exact and _stands_alone(text, folded, at, at + size):
+                if exact and _stands_alone(text, folded, at, at + size, start):
                     keys = exact | anywhere if anywhere else exact
                 if keys:
-                    found.append((at, at + size, keys))
+                    found.append((start + at, start + at + size, keys))
                 at = folded.find(word, at + 1)
-        found.sort()
-        return Labels(text, found)
+        found.sort(key=_place)
+        return found
+
+    def read(self, text: str, places: Iterable[tuple[int, int]]) -> Labels:
+        """Find the labels around some places, given in order: what is far from every place is not read."""
+        found: list[tuple[int, int, frozenset[str]]] = []
+        if len(text) <= WHOLE_CHARS:
+            return Labels(text, self.find(text, 0, len(text)), self)
+        left = right = -1
+        for start, end in places:
+            low, high = (
+                max(0, start - BEFORE_CHARS - WORD_CHARS),
+                min(len(text), end + AFTER_CHARS + WORD_CHARS),
+            )
+            if low > right:
+                if right > 0:
+                    found += self.find(text, left, right)
+                left = low
+            right = high
+        if right > 0:
+            found += self.find(text, left, right)
+        return Labels(text, found, self)
 
 
+def _place(label: tuple[int, int, frozenset[str]]) -> tuple[int, int]:
+    return label[0], label[1]
+
+
+WHOLE_CHARS: Final = 400
+"""A text of this length is read whole."""
+WORD_CHARS: Final = 24
+"""Room for a word that is cut by the edge of what is read."""
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 
-def _stands_alone(text: str, folded: str, start: int, end: int) -> bool:
-    """Tell whether a word is no part of a longer one; a camel's hump (``customerBsn``) ends a word as well."""
-    if start and folded[start - 1].isalnum() and not (text[start].isupper() and text[start - 1].islower()):
+def _stands_alone(text: str, folded: str, start: int, end: int, shift: int) -> bool:
+    """Tell whether a word is no part of a longer one; a camel's hump (``customerBsn``) ends a word."""
+    at = start + shift
+    if start and folded[start - 1].isalnum() and not (text[at].isupper() and text[at - 1].islower()):
         return False
-    return end >= len(text) or not folded[end].isalnum() or not folded[end].isascii() or (
-        text[end].isupper() and text[end - 1].islower()
-    )
+    if end >= len(folded) or not folded[end].isalpha() or not folded[end].isascii():
+        return True
+    return text[end + shift].isupper() and text[end + shift - 1].islower()
 
 
 class Near:
@@ -139,14 +174,14 @@ class Near:
         self.before, self.other, self.after, self.cell = before, other, after, cell
         self._keys: frozenset[str] | None = None
 
-    def keys(self) -> frozenset[str]:
+    def all_keys(self) -> frozenset[str]:
         """Return every key with a label somewhere around."""
         if self._keys is None:
             self._keys = _NOTHING.union(self.before, self.after, self.cell)
         return self._keys
 
     def named(self, key: str) -> int:
-        """Return where the key's label before the place ends if no other kind of label is nearer, or NEVER."""
+        """Return where the key's label before the place ends, or NEVER if another kind is nearer."""
         at = self.before.get(key, NEVER)
         start, end = self.other
         return at if at >= 0 and (at >= end or start - at <= 1) else NEVER
@@ -160,15 +195,18 @@ OTHER: Final = "other"
 class Labels:
     """The labels of a text, in order of their place."""
 
-    __slots__ = ("_found", "_starts", "_text")
+    __slots__ = ("_cells", "_found", "_known", "_lines", "_starts", "_text", "keys")
 
-    def __init__(self, text: str, found: list[tuple[int, int, frozenset[str]]]) -> None:
-        self._text, self._found = text, found
+    def __init__(self, text: str, found: list[tuple[int, int, frozenset[str]]], known: Lexicon) -> None:
+        self._text, self._found, self._known = text, found, known
+        self._lines = "\n" in text
+        self._cells: dict[tuple[int, int], frozenset[str]] = {}
         self._starts = [start for start, _, _ in found]
+        self.keys = _NOTHING.union(*[keys for _, _, keys in found])
 
     def around(self, start: int, end: int) -> Near:
         """Return what stands around the place ``start`` to ``end``."""
-        if not self._starts:
+        if not self._starts and not self._lines:
             return _NOWHERE
         low = bisect_left(self._starts, start - BEFORE_CHARS)
         high = bisect_left(self._starts, start)
@@ -179,7 +217,7 @@ class Labels:
                 continue
             for key in keys:
                 if key == OTHER:
-                    if stop > other[1]:
+                    if stop > other[1] and start - stop <= OTHER_CHARS:
                         other = (begin, stop)
                 elif stop > before.get(key, NEVER):
                     before[key] = stop
@@ -188,7 +226,7 @@ class Labels:
         if last > high:
             limit = self._limit(end)
             after = frozenset().union(*(k for b, e, k in self._found[high:last] if b >= end and e <= limit))
-        return Near(before, other, after, self._cell(start))
+        return Near(before, other, after, self.cell(start))
 
     def _limit(self, end: int) -> int:
         """Return how far words after a place may still speak of it: to the line's end or the next number."""
@@ -196,12 +234,16 @@ class Labels:
         number = _NEXT_NUMBER.search(piece)
         return end + (number.start() if number else len(piece))
 
-    def _cell(self, start: int) -> frozenset[str]:
-        left, right = heading(self._text, start)
+    def cell(self, start: int) -> frozenset[str]:
+        """Return the keys of the labels in the heading of the column in which a place lies."""
+        left, right = heading(self._text, start) if self._lines else (0, 0)
         if left == right:
             return _NOTHING
-        low, high = bisect_left(self._starts, left), bisect_left(self._starts, right)
-        return frozenset().union(*(keys for _, stop, keys in self._found[low:high] if stop <= right))
+        cell = self._cells.get((left, right))
+        if cell is None:
+            labels = self._known.find(self._text, left, right)
+            cell = self._cells[left, right] = _NOTHING.union(*[keys for _, _, keys in labels])
+        return cell
 
 
 _NEXT_NUMBER: Final = re.compile(r"[0-9]{4}")

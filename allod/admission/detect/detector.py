@@ -1,15 +1,14 @@
 """The detector: one pass for marks, then only the detectors that a mark or a digit calls for.
 
-Order of work: the text is undisguised (``view``), one automaton finds every literal that announces something,
-and each detector runs only if its literals were found. Nothing here reads a clock of its own, and nothing raises:
-what goes wrong makes the scan incomplete, and incomplete is ``unscanned``.
+Order of work: the text is undisguised (``view``), one automaton finds every literal that announces
+something, and each detector runs only if its literals were found. Nothing here reads a clock of its own,
+and nothing raises: what goes wrong makes the scan incomplete, and incomplete is ``unscanned``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -23,20 +22,41 @@ from allod.admission.detect.model import CLASSES, VERSION, Config, Finding, Hit,
 from allod.admission.detect.numbers import lexicon, numbers, settle
 from allod.admission.detect.persons import persons
 from allod.admission.detect.places import ADDRESS_MARKS, BIRTH_MARKS, addresses, births
-from allod.admission.detect.secrets import NAME_MARKS, PASSWORD_MARKS, secrets
-from allod.admission.detect.tokens import TOKENS
-from allod.admission.detect.view import BLOB, View, blobs, first_view, further_views
+from allod.admission.detect.secrets import MARKS as SECRET_MARKS
+from allod.admission.detect.secrets import secrets
+from allod.admission.detect.view import View, blobs, first_view, further_views, plain_view
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from allod.admission.detect.context import Lexicon
 
-PART_CHARS: Final = 16_384
+PART_CHARS: Final = 8_192
 OVERLAP_CHARS: Final = 512
-_SECRET_EXTRA: Final = ("private key", "putty-user-key-file-", "://", "bearer", "authorization", "--user", "-u ", "sshpass", "otp", "cvv", "cvc")
+MAX_DEPTH: Final = 2
+"""Blobs inside blobs are opened so deep."""
+BLOB_PENALTY: Final = 100.0
+"""A finding inside a blob yields its place to one outside (a token that is itself base64)."""
 _DIGIT: Final = re.compile(r"[0-9][0-9 ./()-]{1,3}[0-9A-Za-z]")
-_SPELT_MARKS: Final = (" at ", "(at)", "[at]", " dot ", "(dot)", "[dot]", "{at}", "<at>", " arroba ", "(ät)", "(a)", "[@]", "(@)", " @ ", "{@}")
+_BRACKETED: Final = frozenset(
+    (
+        "(at)",
+        "[at]",
+        "(dot)",
+        "[dot]",
+        "{at}",
+        "<at>",
+        " arroba ",
+        "(ät)",
+        "( at )",
+        "[ at ]",
+        "[@]",
+        "(@)",
+        " @ ",
+        "{@}",
+    )
+)
+_SPELT_MARKS: Final = (" dot ", *_BRACKETED)
 _IBAN_START: Final = re.compile(r"[A-Za-z]{2}[0-9]{2}|[A-Za-z] [A-Za-z] [0-9] [0-9]")
 _HEALTH_TYPES: Final = ("HEALTH", "SPECIAL_CATEGORY")
 
@@ -50,10 +70,7 @@ def _literals() -> dict[str, frozenset[str]]:
             if mark:
                 families.setdefault(mark.lower(), set()).add(family)
 
-    add("secret", (mark for token in TOKENS for mark in token.marks))
-    add("secret", PASSWORD_MARKS)
-    add("secret", NAME_MARKS)
-    add("secret", _SECRET_EXTRA)
+    add("secret", SECRET_MARKS)
     for marks in MARKS_OF.values():
         add("marking", marks)
     add("health", HEALTH_MARKS)
@@ -88,7 +105,7 @@ class _Marks:
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-class _Late(Exception):  # noqa: N818 (not an error: the time is up)
+class _Late(Exception):
     """The deadline has passed."""
 
 
@@ -128,7 +145,13 @@ class Detector:
             complete = self._scan(text, already, deadline, hits)
         except Exception:  # noqa: BLE001 (fail closed: whatever it is, the text counts as unscanned)
             complete = False
-        return self._result(hits, complete=complete)
+        try:
+            return self._result(hits, complete=complete)
+        except Exception:  # noqa: BLE001 (fail closed, and keep what was found)
+            raised = (self._raises.get(hit.type, _PERSONAL) for hit, _, _ in hits)
+            classes = frozenset(name for names in raised for name in names)
+            types = dict.fromkeys(sorted({hit.type for hit, _, _ in hits}), 1)
+            return Scan(types=types, classes=classes, findings=(), complete=False, version=self.version)
 
     def _scan(
         self, text: str, already: frozenset[str], deadline: float | None, hits: list[tuple[Hit, int, int]]
@@ -147,17 +170,38 @@ class Detector:
             for view in further_views(part):
                 self._check(deadline)
                 _add(hits, view, self._look(view.text, groups, deadline))
-            if BLOB.search(part.text) is not None:
-                for inner, spent in blobs(part.text, budget):
-                    budget -= spent
-                    if budget < 0:
-                        return False
-                    outer = part.place(*inner.inside) if inner.inside else (0, 0)
-                    for nested in (first_view(inner.text), *further_views(first_view(inner.text))):
-                        self._check(deadline)
-                        found = self._look(nested.text, groups, deadline)
-                        hits.extend((Hit(h.start, h.end, h.type, h.score - 100), *outer) for h in found)
+            budget = self._inside(part, groups, deadline, hits, budget, MAX_DEPTH)
+            if budget < 0:
+                return False
         return complete
+
+    def _inside(
+        self,
+        view: View,
+        groups: _Groups,
+        deadline: float | None,
+        hits: list[tuple[Hit, int, int]],
+        budget: int,
+        depth: int,
+    ) -> int:
+        """Look inside the blobs of a view, and inside theirs; return what is left of the budget."""
+        for inner, spent in blobs(view.text, budget):
+            budget -= spent
+            if budget < 0 or inner.inside is None:
+                return -1
+            outer = view.place(*inner.inside)
+            clean = first_view(inner.text)
+            for nested in (clean, *further_views(clean)):
+                self._check(deadline)
+                found = self._look(nested.text, groups, deadline)
+                hits.extend((Hit(h.start, h.end, h.type, h.score - BLOB_PENALTY), *outer) for h in found)
+            if depth > 1:
+                budget = self._inside(
+                    View(inner.text, inside=outer), groups, deadline, hits, budget, depth - 1
+                )
+                if budget < 0:
+                    return -1
+        return budget
 
     def _check(self, deadline: float | None) -> None:
         if deadline is not None and self._clock is not None and self._clock() > deadline:
@@ -174,29 +218,35 @@ class Detector:
         if "marking" in families:
             out += markings(text, marks)
         if groups.personal:
-            out += _personal(text, families, out, self._labels)
+            out += _personal(text, marks, families, out, self._labels)
             self._check(deadline)
-        people: list[Hit] | None = None
-        if groups.personal:
-            people = persons(text)
-            out += people
+            out += persons(text)
         if groups.special and "health" in families:
-            out += special(text, marks, persons(text) if people is None else people)
+            out += special(text, marks, persons)
         without = self._config.without
         return [hit for hit in out if hit.type not in without] if without else out
 
     def _result(self, hits: list[tuple[Hit, int, int]], *, complete: bool) -> Scan:
         if not hits:
             return _clean(complete, self.version)
-        classes: set[str] = set()
-        for hit, _, _ in hits:
-            classes.update(self._raises.get(hit.type, _PERSONAL))
         placed = settle([Hit(start, end, hit.type, hit.score) for hit, start, end in hits])
         findings = tuple(
-            Finding(start=h.start, end=h.end, type=h.type, class_=self._raises.get(h.type, _PERSONAL)[0])
-            for h in placed
+            [
+                Finding(start=h.start, end=h.end, type=h.type, class_=self._raises.get(h.type, _PERSONAL)[0])
+                for h in placed
+            ]
         )
-        counts = Counter(h.type for h in placed)
+        classes: set[str] = set()
+        counts: dict[str, int] = {}
+        for hit in placed:
+            counts[hit.type] = counts.get(hit.type, 0) + 1
+            classes.update(self._raises.get(hit.type, _PERSONAL))
+        if len(placed) < len(hits):
+            for hit, _, _ in hits:
+                raised = self._raises.get(hit.type, _PERSONAL)
+                if not classes.issuperset(raised):  # it gave way to another, but what it raises stays raised
+                    counts[hit.type] = counts.get(hit.type, 0) + 1
+                    classes.update(raised)
         return Scan(
             types=dict(sorted(counts.items())),
             classes=frozenset(classes),
@@ -231,10 +281,12 @@ def _add(hits: list[tuple[Hit, int, int]], view: View, found: Iterable[Hit]) -> 
         hits.append((hit, start, end))
 
 
-def _personal(text: str, families: frozenset[str], secret: list[Hit], labels: Lexicon) -> list[Hit]:
+def _personal(
+    text: str, marks: frozenset[str], families: frozenset[str], secret: list[Hit], labels: Lexicon
+) -> list[Hit]:
     """Find contacts, identifiers, addresses and births."""
     out: list[Hit] = list(emails(text))
-    if "spelt" in families:
+    if "spelt" in families and (" dot " in marks or not marks.isdisjoint(_BRACKETED)):
         out += spelt_emails(text)
     if _DIGIT.search(text) is not None:
         if _IBAN_START.search(text) is not None:
@@ -242,8 +294,8 @@ def _personal(text: str, families: frozenset[str], secret: list[Hit], labels: Le
         out += numbers(text, [*out, *(hit for hit in secret if hit.type != "PASSWORD")], labels)
         if "birth" in families:
             out += births(text)
-    if "address" in families:
-        out += addresses(text)
+        if "address" in families:
+            out += addresses(text, marks)
     return out
 
 
@@ -257,9 +309,31 @@ def _cut(text: str) -> Iterator[View]:
     while start < len(text):
         end = min(len(text), start + PART_CHARS)
         if end < len(text):
-            cut = max(text.rfind("\n", start + PART_CHARS // 2, end), text.rfind(" ", start + PART_CHARS // 2, end))
+            middle = start + PART_CHARS // 2
+            cut = max(text.rfind("\n", middle, end), text.rfind(" ", middle, end))
             end = cut if cut > start else end
-        yield first_view(text[start:end], shift=start)
+        yield plain_view(_with_heading(text, start, end))
         if end >= len(text):
             return
         start = max(start + 1, end - OVERLAP_CHARS)
+
+
+def _with_heading(text: str, start: int, end: int) -> View:
+    """Return a part of a text; inside a table, with the table's first line in front of it."""
+    line = text.find("\n", start, end) + 1
+    if start == 0 or line == 0:
+        return View(text[start:end], shift=start)
+    block = text.rfind("\n\n", max(0, start - HEADING_REACH_CHARS), start)
+    top = block + 2 if block >= 0 else 0
+    stop = text.find("\n", top, min(start, top + HEADING_CHARS))
+    row = text[line : text.find("\n", line, end)]
+    separator = next((c for c in ",;\t|" if stop > 0 and c in text[top:stop]), "")
+    if not separator or text.count(separator, top, stop) != row.count(separator):
+        return View(text[start:end], shift=start)
+    places = (*range(top, stop + 1), *range(line, end))
+    return View(text[top : stop + 1] + text[line:end], places, tuple(place + 1 for place in places))
+
+
+HEADING_CHARS: Final = 1024
+HEADING_REACH_CHARS: Final = 65_536
+"""A table's first line is looked for so far back, unless the text itself begins with it."""

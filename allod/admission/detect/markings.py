@@ -4,10 +4,15 @@ A marking is recognised by its form: a phrase nobody writes otherwise, capitals,
 line. A sentence that asks what a marking means is not marked by it.
 """
 
+# ruff: noqa: E501, RUF001 (phrases of many languages)
+
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import re2
 
 from allod.admission.detect.model import Hit
 
@@ -34,12 +39,29 @@ MARKS_OF: Final[dict[str, tuple[str, ...]]] = {
 }
 """For each kind the literals, lower case, of which one stands in every text that bears such a marking."""
 
-_HEAD: Final = r"(?:(?:^|\n)[ \t>#*\[(|/=-]{0,8}|[\[(])"
-_TAIL: Final = r"(?=[ \t]*(?:[\])*|:.!/,;–—-]|\n|$))"
+_HEAD: Final = "\0"
+_TAIL: Final = "\1"
 
 
-def _any(*phrases: str) -> re.Pattern[str]:
-    return re.compile("|".join(phrases))
+class _Kind(msgspec.Struct, frozen=True, eq=False):
+    """The phrases of one kind: those that count anywhere, and those that count at the head of a line."""
+
+    anywhere: Any
+    at_head: Any
+
+
+def _any(*phrases: str) -> _Kind:
+    """Compile phrases for RE2; ``_HEAD`` in front and ``_TAIL`` at the end mark those of a line's head.
+
+    RE2 knows words of ASCII only, so boundaries of words are tested on each match.
+    """
+    head = [p.replace(_HEAD, "").replace(_TAIL, "").replace(r"\b", "") for p in phrases if _HEAD in p]
+    plain = [p.replace(_TAIL, "").replace(r"\b", "") for p in phrases if _HEAD not in p]
+    return _Kind(re2.compile("|".join(plain)), re2.compile("|".join(head)) if head else None)
+
+
+_BEFORE_HEAD: Final = re.compile(r"(?:\A|\n)[ \t>#*\[(|/=-]{0,8}\Z|[\[(]\Z")
+_AFTER_HEAD: Final = re.compile(r"[ \t]*(?:[\])*|:.!/,;–—-]|\n|\Z)")
 
 
 _STATE: Final = _any(
@@ -58,7 +80,7 @@ _STATE: Final = _any(
     r"\b(?:KVALIFICERAT HEMLIG|BEGRÄNSAT HEMLIG)\b", _HEAD + "HEMLIG" + _TAIL, r"\b(?:SALASSA PIDETTÄVÄ|KÄYTTÖ RAJOITETTU|ERITTÄIN SALAINEN)\b",
     r"\bTIL TJENESTEBRUG\b", r"\b(?:STRENGT HEMMELIG|STRENGT FORTROLIG|BEGRENSET|KONFIDENSIELT)\b", r"\b(?:VYHRAZENÉ|PŘÍSNĚ TAJNÉ|PRÍSNE TAJNÉ)\b",
     r"(?i:\bдля служебного пользования\b)", r"\bДСП\b", r"\b(?:СОВЕРШЕННО СЕКРЕТНО|ОСОБОЙ ВАЖНОСТИ|ЦІЛКОМ ТАЄМНО)\b", _HEAD + "(?:СЕКРЕТНО|ТАЄМНО)" + _TAIL,
-    r"\bPROTECTED(?: [ABC]\b|//[A-Z]{2,12})", _HEAD + "PROTECTED" + _TAIL, r"(?:^|\n|【|\[)\s*(?:绝密|机密|秘密|極秘|機密|秘|극비|기밀|비밀|गोपनीय|अति गोपनीय|سري للغاية|سري|סודי ביותר|סודי|ลับมาก|ลับ)\s*(?:★|】|\]|:|：|\n|$)",
+    r"\bPROTECTED(?: [ABC]\b|//[A-Z]{2,12})", _HEAD + "PROTECTED" + _TAIL, _HEAD + r"【?\s*(?:绝密|机密|秘密|極秘|機密|秘|극비|기밀|비밀|गोपनीय|अति गोपनीय|سري للغاية|سري|סודי ביותר|סודי|ลับมาก|ลับ)\s*(?:★|】|\]|:|：|\n|$)",
     _HEAD + "RESTRICTED(?: DATA)?" + _TAIL, r"\bHIZMETE ÖZEL\b", r"\bΑΔΙΑΒΑΘΜΗΤΟ ΕΜΠΙΣΤΕΥΤΙΚΟ\b",
 )  # fmt: skip
 _FIRM: Final = _any(
@@ -68,7 +90,7 @@ _FIRM: Final = _any(
     r"(?i:\behdottoman luottamuksellinen\b)", r"(?i:\bpřísně důvěrné\b)", r"(?i:\bszigorúan bizalmas\b)", r"(?i:\bstrict confidențial\b)", r"(?i:\bçok gizli\b)",
     r"(?i:\bстрого конфиденциально\b)", r"(?i:\bсуворо конфіденційно\b)", r"(?i:\bάκρως εμπιστευτικό\b)", r"严格保密|商业秘密|公司机密|商业机密|社外秘|部外秘|取扱注意|企業秘密|영업비밀|회사기밀",
     r"\b(?:CONFIDENTIAL|VERTRAULICH|CONFIDENTIEL(?:LE)?|CONFIDENCIAL|CONFIDENZIALE|VERTROUWELIJK|POUFNE|FÖRTROLIGT|FORTROLIGT?|LUOTTAMUKSELLINEN|DŮVĚRNÉ|BIZALMAS|CONFIDENȚIAL|GİZLİ|ΕΜΠΙΣΤΕΥΤΙΚΟ|КОНФИДЕНЦИАЛЬНО|КОНФІДЕНЦІЙНО|RAHASIA)\b",
-    _HEAD + r"(?i:confidential|vertraulich|confidentiel(?:le)?|confidencial|confidenziale|riservato|vertrouwelijk|poufne|förtroligt|fortrolig|luottamuksellinen|důvěrné|bizalmas|конфиденциально|конфіденційно)(?=[ \t]*(?:[:\])*–—]|-\s|\n))",
+    _HEAD + r"(?i:confidential|vertraulich|confidentiel(?:le)?|confidencial|confidenziale|riservato|vertrouwelijk|poufne|förtroligt|fortrolig|luottamuksellinen|důvěrné|bizalmas|конфиденциально|конфіденційно)[ \t]*(?:[:\])*–—]|-\s|\n)",
     r"\bTLP[ ]?:[ ]?(?:RED|AMBER(?:\+STRICT)?)\b", r"(?i:\b(?:company|firm|corporate) (?:secret|proprietary)\b)", r"(?i:\bproprietary (?:and|&) confidential\b|\bconfidential (?:and|&) proprietary\b)",
     r"\b(?:PROPRIETARY|COMPANY SECRET|NEED[ -]TO[ -]KNOW)\b", r"(?i:\b(?:geschäfts|betriebs)geheimnis(?:se)? (?:der|des|von|unser)|\bSperrvermerk\b)",
     r"(?i:\bdo not (?:distribute|forward|share) (?:outside|beyond|externally)\b|\bnot for (?:further |external )?distribution\b|\bnicht zur weitergabe\b)",
@@ -78,11 +100,11 @@ _INTERNAL: Final = _any(
     r"(?i:\b(?:à |réservé à un |pour )?usage interne(?: uniquement| exclusivement| seulement)?\b)", r"(?i:\b(?:solo |sólo |exclusivamente )?(?:para |per )?uso interno\b)", r"(?i:\b(?:alleen|uitsluitend) voor intern gebruik\b)",
     r"(?i:\b(?:wyłącznie |tylko )?do użytku wewnętrznego\b)", r"(?i:\b(?:endast|kun|bare) (?:för|til|for) internt? br(?:uk|ug)\b)", r"(?i:\bvain sisäiseen käyttöön\b)", r"(?i:\bpouze pro interní (?:potřebu|použití)\b)",
     r"(?i:\bcsak belső használatra\b)", r"(?i:\bдля внутреннего (?:использования|пользования)\b)", r"(?i:\bдля внутрішнього використання\b)", r"内部资料|仅供内部|内部使用|社内限|社内用|대외비|내부용|내부 전용",
-    _HEAD + r"(?:INTERNAL|INTERN|INTERNE|INTERNO)(?=[ \t]*(?:[:\])*–—]|-\s|\n|$))",
+    _HEAD + r"(?:INTERNAL|INTERN|INTERNE|INTERNO)[ \t]*(?:[:\])*–—]|-\s|\n|$)",
 )  # fmt: skip
 _PRIVILEGED: Final = _any(
     r"(?i:\bprivileged (?:and|&|/) confidential\b|\bconfidential (?:and|&|/) privileged\b)", r"(?i:\battorney[- ]client(?:[- ]communication)? privileged\b|\bsubject to (?:attorney|legal|solicitor|litigation)[- a-z]{0,24} privilege\b|\blegally privileged\b|\blegal(?:ly)? professional privilege applies\b)",
-    r"\b(?:ATTORNEY[- ]CLIENT PRIVILEGED?|ATTORNEY WORK PRODUCT|LEGALLY PRIVILEGED|Attorney Work Product|PRIVILEGED COMMUNICATION)\b", _HEAD + r"(?i:privileged)(?=[ \t]*(?:[:\])*–—]|-\s|\n))",
+    r"\b(?:ATTORNEY[- ]CLIENT PRIVILEGED?|ATTORNEY WORK PRODUCT|LEGALLY PRIVILEGED|Attorney Work Product|PRIVILEGED COMMUNICATION)\b", _HEAD + r"(?i:privileged)[ \t]*(?:[:\])*–—]|-\s|\n)",
     r"(?i:\bprepared (?:in anticipation of litigation|at the (?:direction|request) of counsel)\b)", r"(?i:\banwaltlich privilegiert\b|\banwaltskorrespondenz\b|\bunterliegt (?:dem|der) (?:anwaltsgeheimnis|mandatsgeheimnis|anwaltlichen)|\bverteidigerpost\b)",
     r"(?i:\bcouvert par le secret professionnel\b|\bcorrespondance (?:confidentielle )?(?:d['’]|entre )avocats?\b|\bconfidentiel avocat\b)", r"(?i:\bprotegido por (?:el )?secreto profesional\b|\bsujeto a(?:l)? secreto profesional\b|\bsigilo profissional (?:do|de) advogado\b|\bcoperto da segreto professionale\b|\bberoepsgeheim advocaat\b|\bverschoningsrecht\b|\btajemnica adwokacka\b)",
     r"(?i:\bour (?:outside )?counsel (?:advises|advised|recommends)\b|\bcounsel advises (?:that )?we\b)", r"(?i:\bадвокатская тайна\b)|律师.{0,6}保密特权|弁護士.{0,4}秘匿特権",
@@ -92,7 +114,12 @@ _EXPORT: Final = _any(
     r"\bECCN:? ?[0-9][A-E][0-9]{3}", r"\bUSML Cat(?:egory|\.)? ?[IVX]{1,5}", r"(?i:\bexport[- ]controlled (?:information|technical data|technology|data)\b|\bWARNING[:\s-]{1,4}This document contains technical data whose export\b)", r"\b(?:EXPORT[- ]CONTROLLED|EAR99)\b",
     r"(?i:\bunterliegt (?:der|dem) (?:exportkontrolle|ausfuhrgenehmigungspflicht|außenwirtschaftsgesetz)\b|\bausfuhrgenehmigungspflichtig\b|\bsoumis au contrôle des exportations\b|\bbien[s]? à double usage\b)",
 )  # fmt: skip
-_BCSI: Final = _any(r"\bBCSI\b(?!\?)", r"(?i:\bBES cyber system information\b)", r"\bCEII\b", r"(?i:\bcritical energy(?:/electric)? infrastructure information\b)")
+_BCSI: Final = _any(
+    r"\bBCSI\b",
+    r"(?i:\bBES cyber system information\b)",
+    r"\bCEII\b",
+    r"(?i:\bcritical energy(?:/electric)? infrastructure information\b)",
+)
 _INSIDER: Final = _any(
     r"(?i:\bmaterial(?:,)? non-?public\b)", r"\bMNPI\b", r"(?i:\b(?:contains|constitutes|this is) (?:inside|insider|price[- ]sensitive) information\b)", r"(?i:\bnot (?:yet )?public (?:until|before)\b|\b(?:strictly )?embargo(?:ed)? until\b|\bunder embargo until\b)",
     r"(?i:\binsiderinformation(?:en)? (?:gemäß|nach|im sinne|:)|\bnoch nicht öffentlich\b|\bsperrfrist bis\b|\bpas encore public\b|\bsous embargo jusqu|\binformación privilegiada:|\binformation privilégiée :)", _HEAD + r"(?:INSIDE|INSIDER) INFORMATION" + _TAIL, r"内幕信息|重要事実（未公表）|미공개 중요정보",
@@ -102,7 +129,7 @@ _TRADE: Final = _any(
     r"(?i:\bcontains? trade secrets? of\b|\benthält (?:geschäfts|betriebs)geheimnisse\b|\b(?:ist|sind) (?:ein )?(?:geschäfts|betriebs)geheimnis)",
 )  # fmt: skip
 
-KINDS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
+KINDS: Final[tuple[tuple[str, _Kind], ...]] = (
     ("MARKING_STATE", _STATE),
     ("MARKING_PRIVILEGED", _PRIVILEGED),
     ("MARKING_CONFIDENTIAL", _FIRM),
@@ -133,10 +160,33 @@ def topical(text: str, at: int) -> bool:
 
 def markings(text: str, marks: frozenset[str]) -> Iterator[Hit]:
     """Yield protective markings; ``marks`` are the literals that the one pass over the text has found."""
-    for kind, pattern in KINDS:
-        if marks.isdisjoint(MARKS_OF[kind]):
+    for name, kind in KINDS:
+        if marks.isdisjoint(MARKS_OF[name]):
             continue
-        for match in pattern.finditer(text):
-            start = match.start() + len(match.group()) - len(match.group().lstrip(" \t\n>#*[(|/=-【"))
-            if not topical(text, start):
-                yield Hit(start, match.end(), kind, 110.0)
+        for match in kind.anywhere.finditer(text):
+            start, end = match.span()
+            if _whole(text, start, end) and not topical(text, start):
+                yield Hit(start, end, name, 110.0)
+        if kind.at_head is None:
+            continue
+        for match in kind.at_head.finditer(text):
+            start, end = match.span()
+            end = start + len(text[start:end].rstrip(" \t\n:-–—)]*"))
+            if (
+                _BEFORE_HEAD.search(text, max(0, start - 9), start) is not None
+                and _whole(text, start, end)
+                and _AFTER_HEAD.match(text, end) is not None
+                and not topical(text, start)
+            ):
+                yield Hit(start, end, name, 109.0)
+
+
+def _whole(text: str, start: int, end: int) -> bool:
+    """Tell whether a match is no part of a longer word; scripts without blanks have no such parts."""
+    left, right = text[max(0, start - 1) : start + 1], text[end - 1 : end + 1]
+    return not (len(left) == 2 and left.isalnum() and ord(left[1]) < _NO_BLANKS) and not (  # noqa: PLR2004 (two characters)
+        len(right) == 2 and right.isalnum() and ord(right[0]) < _NO_BLANKS  # noqa: PLR2004
+    )
+
+
+_NO_BLANKS: Final = 0x2E80

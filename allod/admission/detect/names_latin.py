@@ -1,8 +1,10 @@
 """First names in Latin script, folded (lower case, no accents): Allod's own list, written from general knowledge.
 
-A name in it raises; its absence proves nothing. ``WORDS_TOO`` are names that are also words, months, places or
-firms in some language: alone they are no sign of a person.
+A name in it raises; its absence proves nothing. ``WORDS_TOO`` are names that are also words, months, places
+or firms in some language: alone they are no sign of a person.
 """
+
+# ruff: noqa: E501 (lists of names)
 
 from __future__ import annotations
 
@@ -228,7 +230,8 @@ peleg pinchas rachel rafi ran raz reuven rivka ron ronen roni ronit rotem ruti s
 aram anahit ani ara araks ararat arev arpine arshak artak artashes arsen astghik davit gayane gevorg gohar grigor hakob hamlet hasmik hayk hovhannes hrant hripsime karapet karen karine khachatur levon lilit lusine mariam mane mher mkrtich naira nare narek norayr nune ruzanna samvel sargis satenik seda shushan siranush smbat sona suren susanna tatevik tigran vahan vahe vardan vazgen zaruhi anzor avtandil eka eteri giorgi gocha guram irakli ketevan khatia lali lasha levan lika maia malkhaz manana mamuka mzia nana natia natela nino nodar nugzar otar revaz rusudan salome sandro shalva shota tamar tamaz tamuna tea temur tengiz tinatin vakhtang vano vazha zaza zurab zviad
 """
 LATIN: Final[frozenset[str]] = frozenset(
-    fold(name).replace(" ", "-") for name in (_ENGLISH + _GERMAN + _ROMANCE + _NORTH + _EAST + _WORLD).split()
+    name if name.isascii() else fold(name).replace(" ", "-")
+    for name in (_ENGLISH + _GERMAN + _ROMANCE + _NORTH + _EAST + _WORLD).split()
 )
 """About seven thousand folded first names."""
 

@@ -1,5 +1,7 @@
 """First names and family names in other scripts, and people everybody writes about: Allod's own lists."""
 
+# ruff: noqa: E501, RUF001 (lists of names in many scripts)
+
 from __future__ import annotations
 
 from typing import Final

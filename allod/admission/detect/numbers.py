@@ -1,7 +1,7 @@
 """Numbers: cut a text into clusters of digits and say which of them are someone's identifier, card or phone.
 
-One pass finds clusters; every run of groups inside a cluster is looked up by its shape in one table; what passes
-its check is weighed with what stands near it. The best reading of each place wins.
+One pass finds clusters; every run of groups inside a cluster is looked up by its shape in one table; what
+passes its check is weighed with what stands near it. The best reading of each place wins.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from allod.admission.detect.cards import card
+from allod.admission.detect.clusters import MIN_CHARS, Cluster, clusters
 from allod.admission.detect.context import NEVER, OTHER, Labels, Lexicon, Near
-from allod.admission.detect.labels import CARD, OTHERS, PHONE
+from allod.admission.detect.labels import CARD, NUMBER, OTHERS, PHONE, PHONE_VERB
 from allod.admission.detect.model import Hit
-from allod.admission.detect.phones import international, national_form, national_possible
+from allod.admission.detect.phones import called_number, international, national_form, national_possible
 from allod.admission.detect.rules import GENERAL, Rule
 from allod.admission.detect.rules_europe import EAST, NORTH, WEST
 from allod.admission.detect.rules_world import AMERICA, ASIA, DOCUMENTS, SOUTH
@@ -25,11 +26,6 @@ from allod.admission.detect.rules_world import AMERICA, ASIA, DOCUMENTS, SOUTH
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CLUSTER: Final = re.compile(
-    r"[0-9][A-Za-z0-9]*(?:[-./ ()]{1,3}[A-Za-z]{0,3}[0-9][A-Za-z0-9]*)*(?:[- ][A-Z]{1,2}(?![A-Za-z0-9]))?"
-)
-_GROUP: Final = re.compile(r"[A-Za-z0-9]+")
-_LEFT: Final = re.compile(r"(?:(?<![A-Za-z0-9])[A-Z]{1,6}[- ])?[A-Za-z]{0,8}\Z")
 _SHAPE: Final = str.maketrans(
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "9" * 10 + "A" * 52
 )
@@ -41,20 +37,31 @@ _UNIT_AFTER: Final = re.compile(
     r"\s?(?:[%°€£$₹¥]|(?:EUR|USD|GBP|CHF|PLN|SEK|kr|zł|Ft|mm|cm|km|kg|mg|ml|bar|rpm|Hz|kHz|MHz|GHz|kW|kWh|MW|MWh|ms|us|ns|KB|MB|GB"
     r"|TB|bytes|tokens|rows|Stück|pcs|px|hPa|kPa|MPa|psi|hours|units|users|people|Euro|euros|dollars)\b)"
 )
-_CENTS: Final = re.compile(r",[0-9]{1,2}(?![0-9])")
-_GLUED: Final = re.compile(r"[-/_.:=][A-Za-z0-9]|[@_]")
-MIN_CHARS, MAX_CHARS, MAX_GROUPS, MAX_RUN = 5, 20, 40, 12
+_CENTS: Final = re.compile(r",[0-9]{1,2}(?![0-9-])")
+MAX_CHARS, MAX_RUN, CARD_DIGITS = 20, 12, 12
+SOUP_GROUPS: Final = 48
+"""More digits than that in a row, one by one, are a matrix: only a label makes an identifier of them."""
 LABELLED, HEADED, AFTER, CHAINED, GENERALLY, FORM, ALONE = 100.0, 95.0, 80.0, 75.0, 70.0, 50.0, 45.0
 
 RULES: Final[tuple[Rule, ...]] = (*WEST, *NORTH, *EAST, *AMERICA, *ASIA, *SOUTH, *DOCUMENTS)
 
 
 class _Shape(msgspec.Struct, frozen=True):
-    """The rules of one compact form: by type, those with an arithmetic check, those that need no label."""
+    """The rules of one compact form.
+
+    Attributes:
+        by_type: all of them.
+        checked: those with an arithmetic check.
+        alone: those whose number needs no label.
+        formed: those with a spelling that needs none; ``forms`` matches any of these spellings.
+
+    """
 
     by_type: dict[str, Rule]
     checked: tuple[Rule, ...]
-    evident: tuple[Rule, ...]
+    alone: tuple[Rule, ...]
+    formed: tuple[Rule, ...]
+    forms: re.Pattern[str] | None
 
 
 def _by_shape() -> dict[str, _Shape]:
@@ -66,68 +73,38 @@ def _by_shape() -> dict[str, _Shape]:
         shape: _Shape(
             {one.type: one for one in rules},
             tuple(one for one in rules if one.checked),
-            tuple(one for one in rules if one.alone or one.form is not None),
+            tuple(one for one in rules if one.alone),
+            tuple(one for one in rules if one.form is not None),
+            _either([one.form.pattern for one in rules if one.form is not None]),
         )
         for shape, rules in table.items()
     }
 
 
+def _either(forms: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(f"(?:{form})" for form in dict.fromkeys(forms))) if forms else None
+
+
 _BY_SHAPE: Final = _by_shape()
-
-
-class _Cluster:
-    """A cluster of groups: where they are and what separates them."""
-
-    __slots__ = ("end", "groups", "start", "text")
-
-    def __init__(self, text: str, start: int, end: int) -> None:
-        self.text, self.start, self.end = text, start, end
-        self.groups = [(m.start(), m.end()) for m in _GROUP.finditer(text, start, end)]
-
-    def loose(self, left: int, right: int) -> bool:
-        """Tell whether what stands between two places separates numbers and is not part of one."""
-        between = self.text[left:right]
-        return " " in between.strip("-") or "(" in between or between == "/"
-
-    def tight_left(self, first: int) -> bool:
-        """Tell whether the run beginning at a group hangs on something before it."""
-        start = self.groups[first][0]
-        if first:
-            return not self.loose(self.groups[first - 1][1], start)
-        left = self.text[max(0, start - 2) : start]
-        return len(left) > 0 and (left[-1] in "_@\\" or (left[-1] in "-/.:" and left[:1].isalnum()))
-
-    def tight_right(self, last: int) -> bool:
-        """Tell whether the run ending at a group hangs on something after it."""
-        end = self.groups[last][1]
-        if last + 1 < len(self.groups):
-            return not self.loose(end, self.groups[last + 1][0])
-        return _GLUED.match(self.text, end) is not None
-
-
-def clusters(text: str) -> Iterator[_Cluster]:
-    """Yield every cluster of groups that hold digits, letters glued to them included."""
-    last = 0
-    for match in CLUSTER.finditer(text):
-        start, end = match.span()
-        if end - start < MIN_CHARS - 2 or start < last:
-            continue
-        if start:
-            near = text[start - 1]
-            if (near.isalpha() or (near in "- " and start > 1 and text[start - 2].isupper())) and near.isascii():
-                left = _LEFT.search(text, max(last, start - 15), start)
-                start = left.start() if left is not None else start
-        last = end
-        yield _Cluster(text, start, end)
 
 
 def lexicon() -> Lexicon:
     """Return the labels of everything this module reads; built once per detector."""
     names = {one.type: one.names for one in RULES}
-    return Lexicon({**names, _GENERAL: GENERAL, _PHONE: PHONE, _CARD: CARD, OTHER: OTHERS})
+    return Lexicon(
+        {
+            **names,
+            _GENERAL: GENERAL,
+            _PHONE: PHONE,
+            _VERB: PHONE_VERB,
+            _NUMBER: NUMBER,
+            _CARD: CARD,
+            OTHER: OTHERS,
+        }
+    )
 
 
-_GENERAL, _PHONE, _CARD = "general", "phone", "card"
+_GENERAL, _PHONE, _VERB, _NUMBER, _CARD = "general", "phone", "verb", "number", "card"
 
 
 def numbers(text: str, taken: list[Hit], known: Lexicon) -> list[Hit]:
@@ -141,15 +118,20 @@ def numbers(text: str, taken: list[Hit], known: Lexicon) -> list[Hit]:
     """
     out: list[Hit] = []
     spans = [(hit.start, hit.end) for hit in taken]
-    labels: Labels | None = None
-    for cluster in clusters(text):
-        if spans and any([s < cluster.end and cluster.start < e for s, e in spans]):
-            continue
-        if labels is None:
-            labels = known.read(text)
+    found = [
+        cluster
+        for cluster in clusters(text)
+        if not (spans and any(s < cluster.end and cluster.start < e for s, e in spans))
+    ]
+    if not found:
+        return out
+    labels = known.read(text, [(cluster.start, cluster.end) for cluster in found])
+    for cluster in found:
         places = _Places(text, labels, out)
         options = _identifiers(cluster, places)
-        options += _phones(cluster, places)
+        size = cluster.end - cluster.start
+        if not any(hit.score >= LABELLED - 1 and hit.end - hit.start >= size for hit in options):
+            options += _phones(cluster, places)
         if len(options) == 1:
             out.append(options[0])
         elif options:
@@ -178,11 +160,15 @@ def _rank(hit: Hit) -> tuple[float, int, int]:
     return -hit.score, hit.start - hit.end, hit.start
 
 
-def _runs(cluster: _Cluster) -> Iterator[tuple[int, int, str]]:
+def _runs(cluster: Cluster) -> Iterator[tuple[int, int, str]]:
     """Yield (first group, last group, compact text) of every run of groups of a plausible length."""
-    groups, text = cluster.groups[:MAX_GROUPS], cluster.text
-    apart = len(groups) > MAX_RUN and all(e - s == 1 for s, e in groups)
-    longest = MAX_GROUPS if apart else MAX_RUN
+    groups, text = cluster.groups, cluster.text
+    if len(groups) == 1:
+        start, end = groups[0]
+        if MIN_CHARS <= end - start <= MAX_CHARS:
+            yield 0, 0, text[start:end]
+        return
+    longest = MAX_CHARS if len(groups) > MAX_RUN and cluster.apart() else MAX_RUN
     for first in range(len(groups)):
         compact = ""
         for last in range(first, min(len(groups), first + longest)):
@@ -194,38 +180,74 @@ def _runs(cluster: _Cluster) -> Iterator[tuple[int, int, str]]:
                 yield first, last, compact
 
 
-def _identifiers(cluster: _Cluster, places: _Places) -> list[Hit]:
+def _identifiers(cluster: Cluster, places: _Places) -> list[Hit]:
+    groups = cluster.groups
+    size = groups[-1][1] - groups[0][0]
+    if 1 < len(groups) <= MAX_RUN and size <= MAX_CHARS + len(groups):
+        compact = "".join([cluster.text[start:end] for start, end in groups])
+        whole = _read(cluster, places, 0, len(groups) - 1, compact, soup=False)
+        if whole and whole[0].score >= FORM:
+            return whole
+    soup = len(groups) > SOUP_GROUPS and cluster.apart()
     out: list[Hit] = []
-    text, groups = cluster.text, cluster.groups
     for first, last, compact in _runs(cluster):
-        shape = _BY_SHAPE.get(compact.translate(_SHAPE))
-        sure = card(compact) if len(compact) >= 12 and compact.isdecimal() else 0.0  # noqa: PLR2004
-        if shape is None and not sure:
-            continue
-        left, right = cluster.tight_left(first), cluster.tight_right(last)
-        if (first and left) or (right and last + 1 < len(groups)):
-            continue
-        start, end = groups[first][0], groups[last][1]
-        if text[end : end + 1] == ")" and "(" in text[start:end]:
-            end += 1
-        place = places.at(start, end)
-        if shape is not None:
-            out += place.identifiers(shape, compact.upper(), glued=left or right)
-        if sure:
-            score = place.card(sure, glued=left or right)
-            if score:
-                out.append(Hit(start, end, "CARD", score))
+        out += _read(cluster, places, first, last, compact, soup=soup)
     return out
+
+
+def _read(cluster: Cluster, places: _Places, first: int, last: int, compact: str, *, soup: bool) -> list[Hit]:
+    """Return the readings of one run of groups as an identifier or a card."""
+    text, groups = cluster.text, cluster.groups
+    shape = _BY_SHAPE.get(compact.translate(_SHAPE))
+    sure = card(compact) if len(compact) >= CARD_DIGITS and compact.isdecimal() else 0.0
+    evident = not soup and (sure or (shape is not None and (shape.alone or shape.forms)))
+    if not evident and not (shape is not None and places.may(shape, groups[first][0])):
+        return []
+    left, right = cluster.tight_left(first), cluster.tight_right(last)
+    if (first and left) or (right and last + 1 < len(groups)):
+        return []
+    start, end = groups[first][0], groups[last][1]
+    if text[end : end + 1] == ")" and "(" in text[start:end]:
+        end += 1
+    place = places.at(start, end)
+    glued = left or right or (first > 0 and groups[first - 1][1] == start)
+    found = place.identifiers(shape, compact.upper(), glued=glued) if shape is not None else []
+    if sure:
+        score = place.card(sure, glued=glued)
+        if score:
+            found.insert(0, Hit(start, end, "CARD", score))
+    places.note(found)
+    return found
 
 
 class _Places:
     """The places of one cluster; what stands around each is looked up once."""
 
-    __slots__ = ("_before", "_known", "_labels", "_text")
+    __slots__ = ("_before", "_known", "_labels", "_text", "phones")
 
     def __init__(self, text: str, labels: Labels, before: list[Hit]) -> None:
-        self._text, self._labels, self._before = text, labels, before
+        self._text, self._labels, self._before = text, labels, before[-1:]
+        self.phones = (
+            not labels.keys.isdisjoint((_PHONE, _VERB, _NUMBER))
+            or "\n" in text
+            or (len(before) > 0 and before[-1].type == "PHONE")
+        )
         self._known: dict[tuple[int, int], _Place] = {}
+
+    def note(self, found: list[Hit]) -> None:
+        """Remember what was read in this cluster: the next number may continue the list."""
+        self._before += [hit for hit in found if hit.score >= GENERALLY - 5]
+
+    def may(self, shape: _Shape, start: int) -> bool:
+        """Tell whether a label anywhere near, or the finding before, speaks for a rule of a shape."""
+        keys = self._labels.keys
+        if "\n" in self._text:
+            keys |= self._labels.cell(start)
+        return (
+            (_GENERAL in keys and len(shape.checked) > 0)
+            or not keys.isdisjoint(shape.by_type)
+            or any(hit.type in shape.by_type for hit in self._before[-MAX_BACK:])
+        )
 
     def at(self, start: int, end: int) -> _Place:
         """Return a place."""
@@ -267,7 +289,7 @@ class _Place:
         if at != NEVER:
             return LABELLED + (at - self.start) / 1000
         if key in near.cell:
-            return 0.0 if self.refused else HEADED
+            return HEADED
         return AFTER if key in near.after and near.other[0] == NEVER and not self.refused else 0.0
 
     def identifiers(self, shape: _Shape, compact: str, *, glued: bool) -> list[Hit]:
@@ -279,68 +301,113 @@ class _Place:
             if one.check(compact):
                 out.append(Hit(self.start, self.end, one.type, score))
 
-        for key in near.keys():
+        for key in near.all_keys():
             one = by_type.get(key)
             if one is not None and (score := self.labelled(key)):
                 add(one, score)
-        general = self.labelled(_GENERAL) if _GENERAL in near.keys() else 0.0
+        if out:
+            return out
+        general = self.labelled(_GENERAL) if _GENERAL in near.all_keys() else 0.0
         chain = self.chained()
         if chain in by_type:
             add(by_type[chain], CHAINED)
         if general and not self.refused:
             for one in shape.checked:
                 add(one, GENERALLY + (general - LABELLED) / 10)
-        elif not glued and shape.evident and not self.refused:
-            if near.other[0] != NEVER:
-                for one in shape.evident:
-                    if one.alone and one.type in near.after:
-                        add(one, AFTER)
-                return out
-            raw = self.text[self.start : self.end]
-            plain = raw.isalnum() and (raw.isupper() or raw.isdecimal())
-            for one in shape.evident:
-                if one.form is not None and one.form.fullmatch(raw):
-                    add(one, FORM)
-                elif one.alone and plain:
-                    add(one, ALONE)
+        elif not glued and (shape.alone or shape.forms) and not self.refused:
+            out += self._evident(shape, compact)
+        return out
+
+    def _evident(self, shape: _Shape, compact: str) -> list[Hit]:
+        """Return the readings that need no label, or only one that comes after."""
+        start, end = self.start, self.end
+        if self.near.other[0] != NEVER:
+            after = self.near.after
+            named = [one for one in shape.alone if one.type in after and one.check(compact)]
+            return [Hit(start, end, one.type, AFTER) for one in named]
+        raw = self.text[start:end]
+        out = []
+        if shape.forms is not None and shape.forms.fullmatch(raw):
+            out = [
+                Hit(start, end, one.type, FORM)
+                for one in shape.formed
+                if one.form is not None and one.form.fullmatch(raw) and one.check(compact)
+            ]
+        if raw.isalnum() and (raw.isupper() or raw.isdecimal()):
+            out += [Hit(start, end, one.type, ALONE) for one in shape.alone if one.check(compact)]
         return out
 
     def chained(self) -> str:
         """Return the type of the finding that this place follows in a list, or an empty string."""
         if self._chain is None:
             self._chain = ""
-            last = self.before[-1] if self.before else None
-            if last is not None and last.end <= self.start and self.start - last.end <= MAX_LINK and not self.refused and _LINKS.fullmatch(self.text, last.end, self.start):
-                self._chain = last.type
+            for last in reversed(self.before[-MAX_BACK:]):
+                if last.end <= self.start:
+                    near = self.start - last.end <= MAX_LINK and not self.refused
+                    if near and _LINKS.fullmatch(self.text, last.end, self.start):
+                        self._chain = last.type
+                    break
         return self._chain
 
     def card(self, sure: float, *, glued: bool) -> float:
         """Return how sure a card is: ``sure`` is what its number alone says."""
-        best = self.labelled(_CARD)
-        if best or glued or self.near.other[0] != NEVER or self.refused:
-            return best
+        best = self.labelled(_CARD) - (0.06 if sure < ALONE else 0.0)
+        if best > 0 or glued or self.near.other[0] != NEVER or self.refused:
+            return max(best, 0.0)
         return CHAINED if self.chained() == "CARD" else sure if sure >= ALONE else 0.0
 
-    def phone(self, alone: float) -> float:
-        """Return how sure a phone is: ``alone`` is what its spelling alone says."""
-        best = self.labelled(_PHONE)
-        if not best and not alone:
-            return CHAINED - 1 if self.chained() == "PHONE" else 0.0
-        if self.refused:
+    def phone(self, alone: float | None) -> float:
+        """Return how sure a phone is; ``alone`` is what its spelling alone says, None for not looked at."""
+        noun, verb = self.labelled(_PHONE), self.labelled(_VERB)
+        best = max(noun, verb)
+        if best and (alone or self._phone_like(best, noun=noun > 0)):
+            return 0.0 if self.refused else max(best, alone or 0.0)
+        if alone is None:
+            alone = national_form(self.text[self.start : self.end])
+        if not alone:
+            if self.chained() == "PHONE":
+                return CHAINED - 1
+            alone = CALLED if self._called_number() else 0.0
+        if self.refused or not alone:
             return 0.0
         if best or alone >= INTERNATIONAL:
             return max(best, alone)
-        return alone if self.near.other[0] == NEVER else 0.0
+        return alone if self._nothing_else() else 0.0
+
+    def _called_number(self) -> bool:
+        """Tell whether it is called a number and looks like a phone's."""
+        score = self.labelled(_NUMBER)
+        if score < LABELLED - 1 or round((LABELLED - score) * 1000) > ADJACENT_CHARS:
+            return False
+        before = self.text[max(0, self.start - NEAR_CHARS) : self.start].lower()
+        return self._nothing_else() and called_number(self.text[self.start : self.end], before)
+
+    def _nothing_else(self) -> bool:
+        """Tell whether no word, before or after, calls the number something that is nobody's."""
+        return self.near.other[0] == NEVER and OTHER not in self.near.after
+
+    def _phone_like(self, score: float, *, noun: bool) -> bool:
+        """Tell whether a short plain number can be a phone: written in groups, or called one right before."""
+        raw = self.text[self.start : self.end]
+        digits = sum(c.isdigit() for c in raw)
+        if digits >= PLAIN_DIGITS or raw[0] == "+" or ")" in raw[:-1]:
+            return True
+        separators = sum(c in " -./" for c in raw)
+        near = score < LABELLED - 1 or round((LABELLED - score) * 1000) <= NEAR_CHARS
+        return "-" in raw or separators > 1 or (near and (noun or separators > 0))
 
 
-MAX_LINK: Final = 16
+PLAIN_DIGITS, NEAR_CHARS, ADJACENT_CHARS, CALLED = 9, 14, 8, 42.0
+MAX_LINK, MAX_BACK = 16, 6
 INTERNATIONAL: Final = 90.0
 """A number with + and a country code speaks for itself."""
 
 
-def _phones(cluster: _Cluster, places: _Places) -> list[Hit]:
+def _phones(cluster: Cluster, places: _Places) -> list[Hit]:
     text, groups = cluster.text, cluster.groups
     out: list[Hit] = []
+    if len(groups) == 1 and not places.phones and text[cluster.start - 1 : cluster.start] != "+":
+        return out
     first = 0
     while first < len(groups):
         start = groups[first][0]
@@ -353,13 +420,13 @@ def _phones(cluster: _Cluster, places: _Places) -> list[Hit]:
                 first = last + 1
                 continue
         national = national_possible(text, groups, first)
-        if national is None or cluster.tight_left(first) or cluster.tight_right(national):
+        if national is None or not _stands(cluster, first, national):
             first += 1
             continue
         if text[start - 1 : start] == "(":
             start -= 1
         end = groups[national][1]
-        score = places.at(start, end).phone(national_form(text[start:end]))
+        score = places.at(start, end).phone(None)
         if score:
             out.append(Hit(start, _with_extension(text, end), "PHONE", score))
             first = national + 1
@@ -368,6 +435,14 @@ def _phones(cluster: _Cluster, places: _Places) -> list[Hit]:
     return out
 
 
+def _stands(cluster: Cluster, first: int, last: int) -> bool:
+    """Tell whether a run is no part of something longer; a label may hang on it (``123 4567-Fax``)."""
+    if not cluster.tight_left(first) and not cluster.tight_right(last):
+        return True
+    return _LABEL_GLUED.match(cluster.text, cluster.groups[last][1]) is not None
+
+
+_LABEL_GLUED: Final = re.compile(r"[-/](?:[A-Za-z]{3,}|x[0-9])|(?:x|ext)[0-9]")
 _EXTENSION: Final = re.compile(r"\s?(?:x|ext\.?|extension|Durchwahl|DW|poste)\s?[0-9]{1,6}(?![0-9])")
 
 

@@ -1,9 +1,11 @@
 """Names of persons: a raise, never a gate.
 
-A first name from the gazetteer beside a capitalised word, a title or a phrase that introduces a name, an honorific
-in Japanese, Korean or Chinese. Who is not in the lists and has no title is not found, and a capitalised pair can
-be no person: measured in docs/classification.md.
+A first name from the gazetteer beside a capitalised word, a title or a phrase that introduces a name, an
+honorific in Japanese, Korean or Chinese. Who is not in the lists and has no title is not found, and a
+capitalised pair can be no person: measured in docs/classification.md.
 """
+
+# ruff: noqa: E501, RUF001 (words of many languages)
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ _PARTICLE: Final = (
     r"(?:de la|de las|de los|van der|van den|van de|von der|von dem|vom|zu|zur|zum|von|van|ter|ten|te|de|del|della|dello|di|da|das|dos|do|du|des|le|la|"
     r"al|el|bin|bint|ibn|ben|abu|af|av|Mc|Mac|O['’]|d['’]|y|e|i)"
 )
-SEQUENCE: Final = re.compile(rf"(?<![{_LETTER}0-9_@#/.\\-]){_WORD}(?:[ \u00a0](?:{_PARTICLE}[ ]){{0,2}}{_WORD}){{0,4}}(?![{_LETTER}0-9_@])")
+SEQUENCE: Final = re.compile(
+    rf"(?<![{_LETTER}0-9_@#/.\\-]){_WORD}(?:[ \u00a0](?:{_PARTICLE}[ ]){{0,2}}{_WORD}){{0,4}}(?![{_LETTER}0-9_@])"
+)
 _STRONG_TITLES: Final = (
     "Mr Mrs Ms Miss Mx Dr Prof Sir Herr Herrn Frau Fräulein Hr Mme Mlle Mmes Monsieur Madame Mademoiselle Maître Señora Señor Señorita Sra Sr Srta Doña Dona Senhora Senhor Sig Sig.ra Sig.na Signor "
     "Signora Signorina Dott Dott.ssa Avv Mevrouw Meneer Mevr Dhr Mw heer Pan Pani Pana Panią Panem Paní Pán Pána Fru Fröken Herra Rouva Hra Rva Frú Domnul Doamna Gospodin Gospođa Gospod Gospa Bayan Sayın Nurse "
@@ -79,8 +83,18 @@ def _by_last_word(phrases: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 _INTRODUCED: Final = _by_last_word(_INTRODUCTIONS.replace("\n", "").split(","))
 _STRONG: Final = frozenset(fold(t).strip().replace(" ", "") for t in _STRONG_TITLES)
+_CAPITALISED: Final = frozenset(
+    "m ms mr mrs mx dr hr fr sig sr sra pan me avv mw prof don ing sir fru her lady lord miss".split()
+)
 _TITLES: Final = _STRONG | frozenset(fold(t).strip() for t in _WEAK_TITLES)
 BEFORE_CHARS: Final = 28
+_OPENERS: Final = ' \n\t:\u00a0"(*>'
+_CALLERS: Final = frozenset(
+    phrase.strip().rsplit(" ", 1)[-1].lower()
+    for phrase in (*_INTRODUCTIONS.replace("\n", "").split(","), *_STRONG_TITLES, *_WEAK_TITLES)
+    if phrase.strip()
+)
+"""Last words of whatever introduces a name: most words before a capital are none of these."""
 _NOT_NAMES: Final = frozenset(
     """
     the this that these those our your his her its their please thank thanks best kind regards dear hello good morning afternoon evening monday tuesday wednesday thursday friday saturday sunday january february march april may june july august
@@ -94,8 +108,13 @@ _NOT_NAMES: Final = frozenset(
     gdpr hipaa dora eu us uk un nato who iso din ieee http https url json xml sql html css pdf csv
     """.split()
 )
-_HONORIFIC: Final = re.compile(r"([一-龥々]{1,4}(?:[ 　]?[一-龥々ぁ-んァ-ヶ]{1,4})?)(?:さん|様|さま|氏|殿|君|くん|ちゃん|先生|部長|課長|社長|係長)")
-_JAPANESE: Final = re.compile("(?:" + "|".join(f for f in CJK_FAMILY if len(f) > 1) + r")[ 　]?[一-龥々ぁ-んァ-ヶ]{1,3}")
+_HONORIFIC: Final = re.compile(
+    r"([一-龥々]{1,4}(?:[ 　]?[一-龥々ぁ-んァ-ヶ]{1,4})?)(?:さん|様|さま|氏|殿|君|くん|ちゃん|先生|部長|課長|社長|係長)"
+)
+_HAN: Final = re.compile(r"[一-龥々]{2,6}(?:[ 　][一-龥々]{1,3})?[ぁ-んァ-ヶ]{0,3}")
+_FAMILIES: Final = frozenset(f for f in CJK_FAMILY if len(f) > 1)
+_SCRIPTS: Final = re.compile("[ก-๎一-龥가-힣]")
+_KANA: Final = re.compile("[ぁ-ヶ]")
 _JAPANESE_SUFFIX: Final = frozenset("駅市区町村県山川島寺橋港城池湖神社大学病院高校株")
 _CHINESE: Final = re.compile(
     rf"(?:(?:姓名|名字|联系人|患者|病人|客户|员工|收件人|户名|申请人|我叫|名叫)(?:是|为|：|:|叫)?\s?([{CHINESE_FAMILY}][一-龥]{{1,2}}))|([{CHINESE_FAMILY}][一-龥]{{0,2}})(?:先生|女士|小姐|同志|医生|老师|经理|教授|主任)|(?:给|请联系|联系|致电)([{CHINESE_FAMILY}][一-龥]{{1,2}})(?=[，,。打致电的]|$)"
@@ -103,11 +122,17 @@ _CHINESE: Final = re.compile(
 _KOREAN: Final = re.compile(
     rf"(?<![가-힣])([{KOREAN_FAMILY}][가-힣]{{2}})(?=(?:님|씨|군|양|선생|과장|부장|대리|사원|팀장|교수|환자|고객)(?:[^가-힣]|[은는이가을를의에께]))|(?:이름은|이름:|성명:|성명은|고객명|환자명|예금주|수신인|담당자)\s?:?\s?([{KOREAN_FAMILY}][가-힣]{{2}})"
 )
-_OTHER_WORD: Final = re.compile(r"[\u0370-\u03ff\u1f00-\u1fffЀ-ӿ\u0590-\u05ff\u0600-\u06ff\u0900-\u097f'’-]{2,}")
+_OTHER_WORD: Final = re.compile(
+    r"[\u0370-\u03ff\u1f00-\u1fffЀ-ӿ\u0590-\u05ff\u0600-\u06ff\u0900-\u097f'’-]{2,}"
+)
 _PATRONYMIC: Final = re.compile(r"(?:ович|евич|ьич|овна|евна|ична|івна|ївна)(?:а|у|ем|ом|е|ой|ы|ю)?$")
 _THAI: Final = re.compile(r"(?:นางสาว|นาย|นาง|ด\.ช\.|ด\.ญ\.|คุณ)\s?[ก-๎]{2,20}(?:\s[ก-๎]{2,24})?")
-_OTHER_TITLE: Final = frozenset("श्री श्रीमती सुश्री डॉ कुमारी السيد السيدة الدكتور الدكتورة آقای خانم דר מר גב господин госпожа товарищ пан пані κ κος κα κυριος κυρια".split())
-_PLACE_BEFORE: Final = frozenset("San Santa Santo St St. Saint Sankt Sao São Fort Mount Port Lake Los Las New".split())
+_OTHER_TITLE: Final = frozenset(
+    "श्री श्रीमती सुश्री डॉ कुमारी السيد السيدة الدكتور الدكتورة آقای خانم דר מר גב господин госпожа товарищ пан пані κ κος κα κυριος κυρια".split()
+)
+_PLACE_BEFORE: Final = frozenset(
+    "San Santa Santo St St. Saint Sankt Sao São Fort Mount Port Lake Los Las New".split()
+)
 _PARTICLE_FIRST: Final = frozenset("de la le van von di da del du el al ter ten".split())
 SURE, LIKELY, MAYBE = 36.0, 30.0, 24.0
 
@@ -116,14 +141,26 @@ def persons(text: str) -> list[Hit]:
     """Find names of persons in a text; people of public life named alone are left out."""
     out = list(_latin(text))
     if not text.isascii():
-        out += _eastern(text)
+        if _SCRIPTS.search(text) is not None:
+            out += _eastern(text)
         out += _other_scripts(text)
     return out
 
 
 def _latin(text: str) -> Iterator[Hit]:
     for match in SEQUENCE.finditer(text):
-        yield from _sequence(text, match.start(), match.group())
+        start, sequence = match.start(), match.group()
+        if " " in sequence or _bare(sequence) in LATIN or _called(text, start):
+            yield from _sequence(text, start, sequence)
+
+
+def _called(text: str, start: int) -> bool:
+    """Tell whether the word before a place may introduce a name: most words do not."""
+    before = text[max(0, start - BEFORE_CHARS) : start]
+    if not before or before[-1] not in _OPENERS or before.isspace():
+        return False
+    last = before.rsplit(None, 1)[-1].lower()
+    return last in _CALLERS or not last[-1].isalpha()
 
 
 def _sequence(text: str, start: int, sequence: str) -> Iterator[Hit]:
@@ -142,21 +179,44 @@ def _sequence(text: str, start: int, sequence: str) -> Iterator[Hit]:
             continue
         last = _last(words, index)
         end = _end(text, place, words, index, last)
-        score = _score(text, place, end, plain, last - index + 1, first=first, title=title, before=None if index else before)
+        score = _score(
+            text,
+            place,
+            end,
+            plain,
+            last - index + 1,
+            first=first,
+            title=title,
+            before=None if index else before,
+        )
         if score:
             if not _public(text[place:end]):
                 yield Hit(place, end, "PERSON", score)
             return
 
 
-def _score(text: str, start: int, end: int, plain: str, count: int, *, first: bool, title: int, before: _Before | None) -> float:
+def _score(
+    text: str,
+    start: int,
+    end: int,
+    plain: str,
+    count: int,
+    *,
+    first: bool,
+    title: int,
+    before: _Before | None,
+) -> float:
     """Return how sure a name is that begins with the word ``plain`` and has so many words, 0 for none."""
     usable = plain not in _NOT_NAMES
     if title and (usable or (count > 1 and plain in _PARTICLE_FIRST)) and (title > 1 or first or count > 1):
         return SURE if title > 1 else LIKELY
     if not usable:
         return 0.0
-    if before is not None and before.introduced() and (first and (count > 1 or plain in LONE) or before.itself()):
+    if (
+        before is not None
+        and before.introduced()
+        and ((first and (count > 1 or plain in LONE)) or before.itself())
+    ):
         return LIKELY
     if first and count > 1:
         return LIKELY if plain in LONE else MAYBE
@@ -166,23 +226,28 @@ def _score(text: str, start: int, end: int, plain: str, count: int, *, first: bo
 class _Before:
     """What stands before a sequence, folded once and only when asked for."""
 
-    __slots__ = ("_phrase", "_text", "_words", "start")
+    __slots__ = ("_last", "_phrase", "_text", "_words", "start")
 
     def __init__(self, text: str, start: int) -> None:
         self._text, self.start = text, start
         self._words: list[str] | None = None
+        self._last = ""
         self._phrase: str | None = None
 
     def _read(self) -> list[str]:
         if self._words is None:
             piece = self._text[max(0, self.start - BEFORE_CHARS) : self.start]
-            self._words = fold(piece).split() if piece and piece[-1] in " \n\t:\u00a0\"(*>" else []
+            self._words = []
+            if piece and piece[-1] in _OPENERS:
+                self._last = "" if piece.isspace() else piece.rsplit(None, 1)[-1]
+                last = self._last.lower()
+                if last in _CALLERS or not last[-1:].isalpha():
+                    self._words = fold(piece).split()
         return self._words
 
     def title(self) -> int:
         """2 for a title only persons have, 1 for a role, 0 for none."""
-        words = self._read()
-        return 0 if not words else 2 if words[-1] in _STRONG else 1 if words[-1] in _TITLES else 0
+        return _title(self._last) if self._read() else 0
 
     def introduced(self) -> bool:
         """Tell whether a phrase stands before it that introduces a name."""
@@ -209,7 +274,11 @@ def _bare(word: str) -> str:
 
 
 def _title(word: str) -> int:
-    plain = fold(word).strip().replace(" ", "")
+    """2 for a title only persons have, 1 for a role, 0 for neither; short ones need their capital."""
+    bare = word.lstrip("(\"'“„*>[").rstrip(".:")
+    plain = fold(bare).strip().replace(" ", "")
+    if plain in _CAPITALISED and not (bare[:1].isupper() and bare.replace(".", "").isalpha()):
+        return 0
     return 2 if plain in _STRONG else 1 if plain in _TITLES else 0
 
 
@@ -248,7 +317,9 @@ def _alone_is_name(text: str, start: int, end: int) -> bool:
 
 def _public(name: str) -> bool:
     plain = " ".join(fold(name).split())
-    return plain in FIGURES or any(plain.endswith(" " + figure) for figure in (plain.split(" ", 1)[-1],) if figure in FIGURES)
+    return plain in FIGURES or any(
+        plain.endswith(" " + figure) for figure in (plain.split(" ", 1)[-1],) if figure in FIGURES
+    )
 
 
 def _eastern(text: str) -> Iterator[Hit]:
@@ -258,14 +329,8 @@ def _eastern(text: str) -> Iterator[Hit]:
         if family is not None:
             begin = match.start(1) + name.index(family)
             yield Hit(begin, match.end(1), "PERSON", SURE)
-    for match in _JAPANESE.finditer(text):
-        end = match.end()
-        given = text[match.start() : end]
-        if not set(given) & _JAPANESE_SUFFIX or text[end : end + 2] == "さん":
-            cut = re.search(r"[はがをにのとへでもや]", given[2:])
-            stop = match.start() + 2 + cut.start() if cut else end
-            if stop - match.start() >= 3:  # noqa: PLR2004 (family and given name)
-                yield Hit(match.start(), stop, "PERSON", MAYBE)
+    if _KANA.search(text) is not None:
+        yield from _japanese(text)
     for pattern in (_CHINESE, _KOREAN):
         for match in pattern.finditer(text):
             group = next(i for i in range(1, pattern.groups + 1) if match.start(i) >= 0)
@@ -274,11 +339,30 @@ def _eastern(text: str) -> Iterator[Hit]:
         yield Hit(match.start(), match.end(), "PERSON", LIKELY)
 
 
+def _japanese(text: str) -> Iterator[Hit]:
+    """Yield family names of the list with one to three characters that could be a given name."""
+    for match in _HAN.finditer(text):
+        run = match.group()
+        family = next((run[:size] for size in (3, 2) if run[:size] in _FAMILIES), None)
+        if family is None:
+            continue
+        given = run[len(family) :].lstrip(" 　")
+        cut = _PARTICLE_JA.search(given)
+        given = given[: cut.start()] if cut else given
+        if 1 <= len(given) <= 3 and not set(given) & _JAPANESE_SUFFIX:  # noqa: PLR2004 (characters of a given name)
+            end = match.start() + run.index(given, len(family)) + len(given)
+            yield Hit(match.start(), end, "PERSON", MAYBE)
+
+
+_PARTICLE_JA: Final = re.compile("[はがをにのとへでもや]|さん|様")
+
+
 def _other_scripts(text: str) -> Iterator[Hit]:
     """Cyrillic, Greek, Devanagari, Arabic and Hebrew: a first name of the list and the word beside it."""
     words = [(m.start(), m.end(), m.group()) for m in _OTHER_WORD.finditer(text)]
     done = -1
-    for index, (start, end, word) in enumerate(words):
+    for index, (at, end, word) in enumerate(words):
+        start = at
         if start < done:
             continue
         plain = fold(word)
@@ -300,20 +384,42 @@ def _other_scripts(text: str) -> Iterator[Hit]:
             if not cased and (last != end or other in _PARTICLES_OTHER):
                 break
             last = nend
-        if index > 0 and cased and words[index - 1][2][:1].isupper() and words[index - 1][1] == start - 1 and _PATRONYMIC.search(fold(text[end + 1 : last])):
+        if (
+            index > 0
+            and cased
+            and words[index - 1][2][:1].isupper()
+            and words[index - 1][1] == start - 1
+            and _PATRONYMIC.search(fold(text[end + 1 : last]))
+        ):
             start = words[index - 1][0]
         if last > end or titled:
             done = last
             yield Hit(start, last, "PERSON", LIKELY)
 
 
-_PARTICLES_OTHER: Final = frozenset("को की का के से ने में पर और है हैं था थी जी في من إلى على هو هي و את של על עם ב ל".split())
+_PARTICLES_OTHER: Final = frozenset(
+    "को की का के से ने में पर और है हैं था थी जी في من إلى على هو هي و את של על עם ב ל".split()
+)
 
 
 def _stem(plain: str) -> bool:
     """Undo the commonest Slavic endings of a first name."""
     return any(
         plain[: -len(tail)] + back in CYRILLIC
-        for tail, back in (("а", ""), ("у", ""), ("ом", ""), ("ой", "а"), ("е", "а"), ("у", "а"), ("ы", "а"), ("и", "я"), ("ю", "я"), ("ю", "й"), ("я", "й"), ("ем", "й"), ("ей", "я"))
+        for tail, back in (
+            ("а", ""),
+            ("у", ""),
+            ("ом", ""),
+            ("ой", "а"),
+            ("е", "а"),
+            ("у", "а"),
+            ("ы", "а"),
+            ("и", "я"),
+            ("ю", "я"),
+            ("ю", "й"),
+            ("я", "й"),
+            ("ем", "й"),
+            ("ей", "я"),
+        )
         if plain.endswith(tail)
     )

@@ -1,8 +1,10 @@
 """Telephone numbers by their writing (ITU-T E.164 and E.123); what they are called is weighed in ``numbers``.
 
-No numbering plan is carried: an international number needs a country code that exists and a plausible length, a
-national one a spelling that people use for phones, or a label near it.
+No numbering plan is carried: an international number needs a country code that exists and a plausible
+length, a national one a spelling that people use for phones, or a label near it.
 """
+
+# ruff: noqa: E501 (patterns and code lists are not broken)
 
 from __future__ import annotations
 
@@ -18,8 +20,7 @@ _THREE: Final = frozenset(
     "211 212 213 216 218 350 351 352 353 354 355 356 357 358 359 370 371 372 373 374 375 376 377 378 379 380 381 382 383 "
     "385 386 387 389 420 421 423 500 501 502 503 504 505 506 507 508 509 590 591 592 593 594 595 596 597 598 599 670 672 "
     "673 674 675 676 677 678 679 680 681 682 683 685 686 687 688 689 690 691 692 800 808 850 852 853 855 856 870 878 880 "
-    "881 882 883 886 888 960 961 962 963 964 965 966 967 968 970 971 972 973 974 975 976 977 979 992 993 994 995 996 998"
-    .split()
+    "881 882 883 886 888 960 961 962 963 964 965 966 967 968 970 971 972 973 974 975 976 977 979 992 993 994 995 996 998".split()
     + [str(n) for n in (*range(220, 270), 290, 291, 297, 298, 299)]
 )
 MIN_DIGITS, MAX_DIGITS = 7, 15
@@ -27,11 +28,13 @@ _MIN_NATIONAL, _MAX_NATIONAL = 6, 13
 _SEPARATOR: Final = re.compile(r"(?:[ ]?\([ ]?|\)[ ]?|[ ]|[ ]?[-./][ ]?|\)[-./])\Z")
 _DATE: Final = re.compile(
     r"(?:19|20)[0-9]{2}([-./ ])(?:0?[1-9]|1[0-2])\1(?:[0-2]?[0-9]|3[01])(?![0-9]{3})"
-    r"|(?:[0-2]?[0-9]|3[01])([-./ ])(?:0?[1-9]|1[0-2])\2(?:19|20)?[0-9]{2}(?![0-9])"
+    r"|(?:[0-2]?[0-9]|3[01])([-./ ])(?:0?[1-9]|1[0-2])\2(?:19|20)?[0-9]{2}(?![0-9]|[-./ ][0-9]{2})"
     r"|(?:0?[1-9]|1[0-2])([-./])(?:[0-2]?[0-9]|3[01])\3(?:19|20)[0-9]{2}(?![0-9])"
     r"|(?:19|20)[0-9]{2}\s?[-/]\s?(?:19|20)[0-9]{2}(?![0-9])"
 )
-_DOTTED: Final = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}\Z|[0-9]+\.[0-9]+\Z|[0-9]{1,2}(?:\.[0-9]{1,5}){2}\Z")
+_DOTTED: Final = re.compile(
+    r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}\Z|[0-9]+\.[0-9]+\Z|[0-9]{1,2}(?:\.[0-9]{1,5}){2}\Z"
+)
 _THOUSANDS: Final = re.compile(r"[0-9]{1,3}(?:[ .][0-9]{3})+(?:[.,][0-9]{1,2})?\Z")
 _BOOK: Final = re.compile(r"97[89][- ]")
 _FORMS: Final = re.compile(
@@ -41,7 +44,7 @@ _FORMS: Final = re.compile(
     | (?:1[-. ])?[2-9][0-9]{2}([-.])[2-9][0-9]{2}\1[0-9]{4}                          # 555-123-4567
     | 0[1-9](?:[ .-]?[0-9]{2}){4}(?<=[ .-][0-9]{2})                                  # 01 23 45 67 89
     | 0[0-9]{1,4}[-/ ][ ]?[0-9]{2,4}[- ][0-9]{2,4}(?:[- ][0-9]{2,4}){0,2}          # 0500-24 80 29, 070-2336-7350
-    | 0[1-9][0-9]{1,3}[-/][ ]?[0-9]{5,8}                                           # 0171/1234567
+    | 0[1-9][0-9]{0,3}[-/][ ]?[0-9]{5,8} | 0[1-9][0-9]{1,3}[ ][0-9]{5,8}                                           # 0171/1234567
     | 8[ ]?\([0-9]{3}\)[ ]?[0-9]{3}-[0-9]{2}-[0-9]{2}                                # 8 (912) 345-67-89
     | 01[016789]-[0-9]{3,4}-[0-9]{4}
     | \([0-9]{2}\)[ ]?9?[ ]?[0-9]{4}-[0-9]{4}                                        # (11) 91234-5678
@@ -74,7 +77,8 @@ def international(text: str, groups: list[tuple[int, int]], first: int) -> tuple
     digits, last = _gather(text, groups, first, MAX_DIGITS if plus else MAX_DIGITS + 2)
     if plus:
         begin = start - 1 if text[start - 1] == "+" else start - 2
-        if begin and (text[begin - 1].isalnum() or text[begin - 1] in "+=*/^"):
+        before = text[begin - 1 : begin]
+        if before and ((before.isalnum() and before.isascii()) or before in "+=*/^"):
             return None
         raw = text[start : groups[last][1]]
         if "." in raw and _DOTTED.match(raw) and not raw.startswith("1."):
@@ -116,9 +120,39 @@ def national_possible(text: str, groups: list[tuple[int, int]], first: int) -> i
     if not _MIN_NATIONAL <= len(digits) <= _MAX_NATIONAL:
         return None
     raw = text[groups[first][0] : groups[last][1]]
-    if _DATE.match(raw) or (_DOTTED.match(raw) and raw[0] != "0") or _BOOK.match(raw) or len(set(digits)) == 1:
+    if (
+        _DATE.match(raw)
+        or (_DOTTED.match(raw) and raw[0] != "0")
+        or _BOOK.match(raw)
+        or len(set(digits)) == 1
+    ):
         return None
     return None if _THOUSANDS.match(raw) and raw[0] != "0" and raw.count(".") else last
+
+
+_TRUNK: Final = re.compile(r"0[1-9][0-9 ./-]{7,12}[0-9]")
+_MOBILES: Final = (
+    (re.compile("[一-龥]"), re.compile(r"1[3-9][0-9]{9}")),
+    (re.compile("[\u0430-\u0451]"), re.compile(r"89[0-9]{9}")),
+    (re.compile("[ऀ-ॿ]"), re.compile(r"[6-9][0-9]{9}")),
+    (
+        re.compile("numero|número|número|numer"),
+        re.compile(r"3[1-9][0-9][ ]?[0-9]{6,7}|[67][0-9]{2}([ .-])[0-9]{3}\1[0-9]{3}"),
+    ),
+)
+
+
+def called_number(raw: str, before: str) -> bool:
+    """Tell whether what is called no more than a number is written as a phone of the language of its label.
+
+    Args:
+        raw: the number as it is written.
+        before: the few characters before it, lower case.
+
+    """
+    if _TRUNK.fullmatch(raw):
+        return True
+    return any(script.search(before) and form.fullmatch(raw) for script, form in _MOBILES)
 
 
 def national_form(raw: str) -> float:

@@ -1,9 +1,14 @@
 """Street addresses with a house number, and dates of birth: only where the text says what they are."""
 
+# ruff: noqa: E501, RUF001 (words of many languages)
+
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
+
+import re2
 
 from allod.admission.detect.model import Hit
 
@@ -51,8 +56,17 @@ _FORMS: Final = (
     r"[가-힣]{1,6}(?:시|도|구|군)\s(?:[가-힣]{1,6}(?:시|구|군|읍|면)\s)?[가-힣0-9]{1,10}(?:로|길)\s?[0-9]{1,4}(?:-[0-9]{1,4})?",
     rf"(?:Jalan|Jl\.)\s{_W}(?:\s{_W}){{0,3}}\s(?:No\.?\s?)?{_N}",
 )
-ADDRESS: Final = tuple(re.compile(rf"(?<![\w])(?:{form})") for form in _FORMS)
-_NOT_AN_ADDRESS: Final = re.compile(r"(?i)(?:umweg|beweg|deswegen|unterwegs|einweg|mehrweg|arbeitsplatz|marktplatz|steckplatz|speicherplatz|bildschirm|boxring|spring|string|monitoring|engineering|manufacturing|scoring|layout|output|input|debut)")
+
+
+@lru_cache(maxsize=1)
+def _addresses() -> tuple[re.Pattern[str], ...]:
+    """Compile the forms at their first use."""
+    return tuple(re.compile(rf"(?<![\w])(?:{form})") for form in _FORMS)
+
+
+_NOT_AN_ADDRESS: Final = re.compile(
+    r"(?i)(?:umweg|beweg|deswegen|unterwegs|einweg|mehrweg|arbeitsplatz|marktplatz|steckplatz|speicherplatz|bildschirm|boxring|spring|string|monitoring|engineering|manufacturing|scoring|layout|output|input|debut)"
+)
 
 _MONTHS: Final = (
     "jan[a-z]*|feb[a-z]*|mar[a-zç]*|apr[a-z]*|ma[yi][a-z]*|jun[a-z]*|jul[a-z]*|aug[a-z]*|sep[a-z]*|oct[a-z]*|okt[a-z]*|nov[a-z]*|dec[a-z]*|dez[a-z]*|märz|mai|janvier|février|mars|avril|juin|juillet|août|"
@@ -61,34 +75,65 @@ _MONTHS: Final = (
     "listopada|grudnia|tammikuuta|helmikuuta|maaliskuuta|huhtikuuta|toukokuuta|kesäkuuta|heinäkuuta|elokuuta|syyskuuta|lokakuuta|marraskuuta|joulukuuta|января|февраля|марта|апреля|мая|июня|июля|августа|сентября|октября|ноября|декабря|"
     "ocak|şubat|mart|nisan|mayıs|haziran|temmuz|ağustos|eylül|ekim|kasım|aralık|ledna|února|března|dubna|května|června|července|srpna|září|října|listopadu|prosince"
 )
-_DATE: Final = re.compile(
+_DATE_FORM: Final = (
     rf"(?<![0-9])(?:[0-3]?[0-9][./ -]{{1,2}}[01]?[0-9][./ -]{{1,2}}(?:19|20)?[0-9]{{2}}|(?:19|20)[0-9]{{2}}[./ -]{{1,2}}[01]?[0-9][./ -]{{1,2}}[0-3]?[0-9]|[0-3]?[0-9](?:\.|st|nd|rd|th|er|º)?\s(?:de |of )?(?:{_MONTHS})\.?(?:\s|,\s?|\sde\s)(?:19|20)[0-9]{{2}}|"
-    rf"(?:{_MONTHS})\.?\s[0-3]?[0-9](?:st|nd|rd|th)?,?\s(?:19|20)[0-9]{{2}}|(?:19|20)[0-9]{{2}}\s?[年년]\s?[01]?[0-9]\s?[月월]\s?[0-3]?[0-9]\s?[日일])(?![0-9])",
-    re.IGNORECASE,
+    rf"(?:{_MONTHS})\.?\s[0-3]?[0-9](?:st|nd|rd|th)?,?\s(?:19|20)[0-9]{{2}}|(?:19|20)[0-9]{{2}}\s?[年년]\s?[01]?[0-9]\s?[月월]\s?[0-3]?[0-9]\s?[日일])(?![0-9])"
 )
-_BIRTH: Final = re.compile(
-    r"(?i)(?:date[ _]?of[ _]?birth|birth[ _-]?da(?:te|y)|(?<!\w)d\.?o\.?b\.?(?!\w)|\bborn\b|geburtsdatum|geburtstag|\bgeboren\b|\bgeb\.|geb\.-dat|date de naissance|\bnée?(?:\(e\))? le|né\(e\)|nacimiento|nacid[oa]|data di nascita|nat[oa] il|nascimento|nascid[oa]|"
-    r"geboortedatum|data urodzenia|urodzon|\bur\.|födelsedatum|\bfödd|fødselsdato|\bfødt\b|syntymäaika|syntynyt|datum narození|narozen|narodený|dátum narodenia|születési|született|data nașterii|născut|doğum tarih|doğum|γεννησ|γέννησ|γεννήθ|дата рождения|родил|рождения|дата народження|"
-    r"народи|дата на раждане|роден|生日|出生|生年月日|生まれ|생년월일|태어난|जन्म|تاريخ الميلاد|مواليد|תאריך לידה|נולד|วันเกิด|tanggal lahir|\blahir\b|ngày sinh|sinh ngày|datum rođenja|rođen|datum rojstva|rojen|sünniaeg|sündinud|dzimšanas|gimimo)"
+
+
+@lru_cache(maxsize=1)
+def _date() -> re.Pattern[str]:
+    """Compile the form of a date at its first use."""
+    return re.compile(_DATE_FORM, re.IGNORECASE)
+
+
+_BIRTH: Final = re2.compile(
+    r"(?i)(?:date[ _]?of[ _]?birth|birth[ _-]?da(?:te|y)|d\.?o\.?b\.?|born|geburtsdatum|geburtstag|geboren|geb\.|geb\.-dat|date de naissance|née?(?:\(e\))? le|né\(e\)|nacimiento|nacid[oa]|data di nascita|nat[oa] il|nascimento|nascid[oa]|"
+    r"geboortedatum|data urodzenia|urodzon|ur\.|födelsedatum|född|fødselsdato|født|syntymäaika|syntynyt|datum narození|narozen|narodený|dátum narodenia|születési|született|data nașterii|născut|doğum tarih|doğum|γεννησ|γέννησ|γεννήθ|дата рождения|родил|рождения|дата народження|"
+    r"народи|дата на раждане|роден|生日|出生|生年月日|生まれ|생년월일|태어난|जन्म|تاريخ الميلاد|مواليد|תאריך לידה|נולד|วันเกิด|tanggal lahir|lahir|ngày sinh|sinh ngày|datum rođenja|rođen|datum rojstva|rojen|sünniaeg|sündinud|dzimšanas|gimimo)"
 )
 REACH_CHARS: Final = 40
+LEFT_CHARS, RIGHT_CHARS = 56, 88
+_NUMBER: Final = re.compile(r"[0-9一二三四五六七八九十]")
 SURE: Final = 60.0
 
 
-def addresses(text: str) -> Iterator[Hit]:
-    """Yield street addresses: a street by its word, and a house number."""
-    for pattern in ADDRESS:
-        for match in pattern.finditer(text):
-            if _NOT_AN_ADDRESS.search(match.group()) is None:
+def addresses(text: str, marks: frozenset[str]) -> Iterator[Hit]:
+    """Yield street addresses: a street by its word, and a house number within reach of it."""
+    present = [mark for mark in ADDRESS_MARKS if mark in marks]
+    lower = text.lower()
+    if len(lower) != len(text):
+        lower = "".join(c.lower()[:1] for c in text)
+    windows = sorted({at for mark in present for at in _all(lower, mark)})
+    last = 0
+    for at in windows:
+        start, end = max(last, at - LEFT_CHARS), min(len(text), at + RIGHT_CHARS)
+        if at < last or _NUMBER.search(text, start, end) is None:
+            continue
+        for pattern in _addresses():
+            match = pattern.search(text, start, end)
+            if match is not None and _NOT_AN_ADDRESS.search(match.group()) is None:
+                last = match.end()
                 yield Hit(match.start(), match.end(), "STREET_ADDRESS", SURE - 20)
+                break
+
+
+def _all(text: str, word: str) -> Iterator[int]:
+    at = text.find(word)
+    while at >= 0:
+        yield at
+        at = text.find(word, at + len(word))
 
 
 def births(text: str) -> Iterator[Hit]:
     """Yield dates that are called a date of birth shortly before (or, in Chinese, Japanese, Korean, after)."""
     for word in _BIRTH.finditer(text):
-        found = _DATE.search(text, word.end(), min(len(text), word.end() + REACH_CHARS))
-        if found is None and not word.group().isascii():
-            near = [m for m in _DATE.finditer(text, max(0, word.start() - 20), word.start())]
-            found = near[-1] if near and word.start() - near[-1].end() <= 2 else None  # noqa: PLR2004
+        start, end = word.span()
+        if start and text[start - 1].isalnum() and text[start].isascii():
+            continue
+        found = _date().search(text, end, min(len(text), end + REACH_CHARS))
+        if found is None and not text[start:end].isascii():
+            near = list(_date().finditer(text, max(0, start - 20), start))
+            found = near[-1] if near and start - near[-1].end() <= 2 else None  # noqa: PLR2004
         if found is not None:
             yield Hit(found.start(), found.end(), "DATE_OF_BIRTH", SURE)

@@ -5,6 +5,8 @@ the number speaks for itself; ``form`` is a way of writing that does; everything
 number called something else (``order``, ``Teilenummer``) is not taken unless its own label is nearer.
 """
 
+# ruff: noqa: E501 (words of many languages)
+
 from __future__ import annotations
 
 import re

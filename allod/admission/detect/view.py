@@ -7,6 +7,8 @@ made only when their mark is present: look-alike letters of other scripts, lette
 JSON, HTML and URLs, and blobs of base64 or hexadecimal.
 """
 
+# ruff: noqa: RUF001 (the look-alikes themselves)
+
 from __future__ import annotations
 
 import base64
@@ -18,6 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import re2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +40,10 @@ _COMPATIBLE: Final = (
     "\u00b2\u00b3\u00b9\u2070-\u209c\u2100-\u214f\u2460-\u24ff\u2776-\u2793\u3200-\u32ff\ufb00-\ufb06"
     "\ufe50-\ufe57\ufe59-\ufe62\ufe64-\ufe6b\uff01-\uff5e\U0001d400-\U0001d7ff\U0001f100-\U0001f1ff\u2024"
 )
-ODD: Final = re.compile(f"[{_SPACES}{_DASHES}{_INVISIBLE}{_DIGITS}{_COMPATIBLE}]")
+_HALVES: Final = "\ud800-\udfff"
+"""Surrogates alone: JSON can carry them, UTF-8 cannot."""
+ODD: Final = re.compile(f"[{_SPACES}{_DASHES}{_INVISIBLE}{_DIGITS}{_COMPATIBLE}{_HALVES}]")
+_HALF: Final = re.compile(f"[{_HALVES}]")
 _INVISIBLE_ONE: Final = re.compile(f"[{_INVISIBLE}]")
 _DASH_ONE: Final = re.compile(f"[{_DASHES}]")
 
@@ -54,17 +60,22 @@ LOOK_ALIKE: Final = re.compile("[" + "".join(_LOOKS) + "]")
 _RUN: Final = re.compile(r"\S+")
 _LATIN: Final = re.compile(r"[A-Za-z0-9@]")
 _APART: Final = re.compile(r"(?<!\S)(?:[^\s](?:[ \t]{1,2}|[ \t]?[-_.*|·][ \t]?)){7,}[^\s](?!\S)")
+_MAYBE_APART: Final = re2.compile(r"(?:[^\s](?:[ \t]{1,2}|[ \t]?[-_.*|·][ \t]?)){7}")
+_MAYBE_SHORT: Final = re.compile(r"(?<!\S)\S[ \t_.*|·-]{1,3}\S[ \t_.*|·-]{1,3}\S[ \t_.*|·-]")
 _JSON_ESCAPE: Final = re.compile(r"\\u[0-9A-Fa-f]{4}|\\x[0-9A-Fa-f]{2}|\\[nrt\"\\/]")
 _PERCENT: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+|=3D|=40")
 _ENTITY: Final = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,16});")
 _SIMPLE: Final = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "/": "/"}
-BLOB: Final = re.compile(
-    r"(?<![A-Za-z0-9+/_=-])(?:[A-Za-z0-9+/_-]{16,}={0,2}(?:\r?\n[A-Za-z0-9+/_-]{4,}={0,2})*)(?![A-Za-z0-9+/_=-])"
-)
+_BLOB: Final = re2.compile(r"[A-Za-z0-9+/_-]{16,}={0,2}(?:\r?\n[A-Za-z0-9+/_-]{4,}={0,2})*")
+_BASE64: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/_-=")
+_LONG_WORD: Final = re.compile(r"[A-Za-z0-9+/_-]{16}")
+_SHORT_CHARS: Final = 512
+"""Up to here the pattern of the standard library starts sooner than RE2 does."""
 _HEX: Final = re.compile(r"(?:0x)?(?:[0-9A-Fa-f]{2}){12,}")
 _MAX_BLOBS: Final = 64
 _PRINTABLE_SHARE: Final = 0.95
 _MIN_PRINTABLE: Final = 8
+_BREAKS: Final = dict.fromkeys(map(ord, "\n\r\t"))
 
 
 class View(msgspec.Struct, frozen=True):
@@ -99,6 +110,8 @@ def _plain(char: str) -> str:
     """Return what one odd character stands for; empty for an invisible one."""
     if _INVISIBLE_ONE.match(char):
         return ""
+    if _HALF.match(char):
+        return "\ufffd"
     if _DASH_ONE.match(char):
         return "-"
     digit = unicodedata.decimal(char, None)
@@ -134,26 +147,61 @@ def edited(view: View, edits: Iterable[tuple[int, int, str]]) -> View:
 
 def first_view(text: str, shift: int = 0) -> View:
     """Return the text without invisible characters, with plain digits, letters, dashes and blanks."""
+    return plain_view(View(text, shift=shift))
+
+
+def plain_view(view: View) -> View:
+    """Return a view undisguised in the same way."""
+    text = view.text
     if text.isascii() or ODD.search(text) is None:
-        return View(text, shift=shift)
-    return edited(View(text, shift=shift), ((m.start(), m.end(), _plain(m.group())) for m in ODD.finditer(text)))
+        return view
+    return edited(view, ((m.start(), m.end(), _plain(m.group())) for m in ODD.finditer(text)))
 
 
 def further_views(view: View) -> Iterator[View]:
-    """Yield the views that the marks in a view call for; none for ordinary text."""
+    """Yield the views that the marks in a view call for, each of the surroundings of its marks."""
     text = view.text
     if not text.isascii() and LOOK_ALIKE.search(text) is not None:
-        folded = list(_folds(text))
-        if folded:
-            yield edited(view, folded)
-    if _APART.search(text) is not None:
-        yield edited(view, ((m.start(), m.end(), _together(m.group())) for m in _APART.finditer(text)))
+        yield from _around(view, _folds(text))
+    maybe = _MAYBE_SHORT if len(text) <= _SHORT_CHARS else _MAYBE_APART
+    if maybe.search(text) is not None and _APART.search(text) is not None:
+        yield from _around(view, ((m.start(), m.end(), _together(m.group())) for m in _APART.finditer(text)))
     if "\\" in text and _JSON_ESCAPE.search(text) is not None:
-        yield edited(view, ((m.start(), m.end(), _unescaped(m.group())) for m in _JSON_ESCAPE.finditer(text)))
+        escapes = ((m.start(), m.end(), _unescaped(m.group())) for m in _JSON_ESCAPE.finditer(text))
+        yield from _around(view, escapes)
     if ("%" in text or "=40" in text) and _PERCENT.search(text) is not None:
-        yield edited(view, ((m.start(), m.end(), _unquoted(m.group())) for m in _PERCENT.finditer(text)))
+        yield from _around(
+            view, ((m.start(), m.end(), _unquoted(m.group())) for m in _PERCENT.finditer(text))
+        )
     if "&" in text and _ENTITY.search(text) is not None:
-        yield edited(view, ((m.start(), m.end(), html.unescape(m.group())) for m in _ENTITY.finditer(text)))
+        entities = ((m.start(), m.end(), html.unescape(m.group())) for m in _ENTITY.finditer(text))
+        yield from _around(view, entities)
+
+
+NEAR_CHARS: Final = 120
+"""So much of the text on both sides of what was changed is looked at again."""
+
+
+def _around(view: View, edits: Iterable[tuple[int, int, str]]) -> Iterator[View]:
+    """Yield a changed view of each neighbourhood of edits."""
+    group: list[tuple[int, int, str]] = []
+    for edit in edits:
+        if group and edit[0] - group[-1][1] > 2 * NEAR_CHARS:
+            yield _piece(view, group)
+            group = []
+        group.append(edit)
+    if group:
+        yield _piece(view, group)
+
+
+def _piece(view: View, edits: list[tuple[int, int, str]]) -> View:
+    start, end = max(0, edits[0][0] - NEAR_CHARS), edits[-1][1] + NEAR_CHARS
+    if start == 0 and end >= len(view.text):
+        return edited(view, edits)
+    at = None if view.at is None else view.at[start:end]
+    ends = None if view.ends is None else view.ends[start:end]
+    piece = View(view.text[start:end], at, ends, view.inside, view.shift + start)
+    return edited(piece, ((s - start, e - start, new) for s, e, new in edits))
 
 
 def _folds(text: str) -> Iterator[tuple[int, int, str]]:
@@ -176,8 +224,7 @@ def _together(run: str) -> str:
 def _unescaped(mark: str) -> str:
     kind = mark[1]
     if kind in "ux":
-        value = int(mark[2:], 16)
-        return " " if 0xD800 <= value <= 0xDFFF else _plain_or_same(chr(value))
+        return _plain_or_same(chr(int.from_bytes(bytes.fromhex(mark[2:]))))
     return _SIMPLE[kind]
 
 
@@ -199,7 +246,11 @@ def blobs(text: str, budget: int) -> Iterator[tuple[View, int]]:
             so that the caller can tell that not everything was seen.
 
     """
-    for count, match in enumerate(BLOB.finditer(text)):
+    if len(text) <= _SHORT_CHARS and _LONG_WORD.search(text) is None:
+        return
+    for count, match in enumerate(_BLOB.finditer(text)):
+        if not _promising(text, match.start(), match.end()):
+            continue
         size = match.end() - match.start()
         if size > budget or count >= _MAX_BLOBS:
             yield View("", inside=(match.start(), match.end())), size
@@ -208,6 +259,15 @@ def blobs(text: str, budget: int) -> Iterator[tuple[View, int]]:
         inner = _decoded(match.group())
         if inner is not None:
             yield View(inner, inside=(match.start(), match.end())), size
+
+
+def _promising(text: str, start: int, end: int) -> bool:
+    """Tell whether a run can be a blob: whole, and of letters of both cases (base64) or hexadecimal."""
+    if start and text[start - 1] in _BASE64:
+        return False
+    run = text[start:end]
+    mixed = not run.islower() and not run.isupper() and not run.isdigit()
+    return mixed or _HEX.fullmatch(run) is not None
 
 
 def _decoded(blob: str) -> str | None:
@@ -235,5 +295,8 @@ def _as_text(raw: bytes) -> str | None:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
         return None
-    good = sum(c.isprintable() or c in "\n\r\t" for c in text)
-    return text if good >= _MIN_PRINTABLE and good >= _PRINTABLE_SHARE * len(text) else None
+    plain = text.translate(_BREAKS)
+    if len(plain) < _MIN_PRINTABLE or plain.isprintable():
+        return text if len(plain) >= _MIN_PRINTABLE else None
+    good = sum(c.isprintable() for c in plain)
+    return text if good >= _PRINTABLE_SHARE * len(plain) else None

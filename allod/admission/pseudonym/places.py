@@ -79,7 +79,7 @@ def walk(body: Mapping[str, Any], visit: Visit) -> dict[str, Any]:
             out[key] = visit.end_user(value)
         elif key == "prediction" and isinstance(value, dict):
             out[key] = {**value, "content": walker.content(value.get("content"), "prediction.content")}
-        elif key not in _UNSENT and isinstance(value, str | dict | list):
+        elif key not in _UNSENT:
             out[key] = walker.fixed(value, key[:64])
         else:
             out[key] = value

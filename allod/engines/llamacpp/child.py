@@ -107,6 +107,8 @@ def _hold_all(spec: Spec) -> _Loaded:
         raise Integrity(
             "the chat template is not what was verified", f"got {template}, expected {spec.weights.template}"
         )
+    if spec.chat_template is not None:
+        template = text_digest(spec.chat_template)
     return _Loaded(
         weights=weights,
         adapter=_hold(spec.adapter, kind="adapter", lease=lease)[0],
@@ -164,6 +166,8 @@ def _parameters(spec: Spec, loaded: _Loaded) -> Any:
     given.models_autoload, given.offline, given.slot_save_path, given.media_path = False, True, "", ""
     given.cors_origins, given.ctx_shift, given.use_jinja = "", False, True
     given.verbosity, given.warmup = 1, True
+    if spec.chat_template is not None:
+        given.chat_template = spec.chat_template
     if spec.embeddings:
         given.embedding = True
         given.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

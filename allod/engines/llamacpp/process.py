@@ -176,7 +176,7 @@ def _files(vault: Vault, model: Model | None, draft: Entry | None) -> tuple[dict
         if model is not None:
             for key, entry in (("weights", model.weights), ("adapter", model.adapter), ("draft", draft)):
                 if entry is not None:
-                    template = entry.manifest.template if key == "weights" else None
+                    template = entry.manifest.template_carried if key == "weights" else None
                     out[key] = FileSpec(fd=vault.open(entry), digest=entry.digest, template=template)
                     size += entry.manifest.size_bytes
     except BaseException:
@@ -280,6 +280,7 @@ async def start(vault: Vault, model: Model, draft: Entry | None, settings: Setti
         mapped_bytes=size,
         air_gapped=settings.air_gapped,
         without=settings.without,
+        chat_template=model.template if model.weights.manifest.template_replaced else None,
         weights=files.get("weights"),
         adapter=files.get("adapter"),
         draft=files.get("draft"),

@@ -12,7 +12,7 @@ import msgspec
 
 from allod.engines.llamacpp.sandbox import Level
 
-MAX_LINE_BYTES: Final = 64 * 1024
+MAX_LINE_BYTES: Final = 512 * 1024
 Withheld = Literal["netns", "seccomp", "lease"]
 Reason = Literal["integrity", "build", "sandbox", "load", "specification"]
 
@@ -20,7 +20,7 @@ Reason = Literal["integrity", "build", "sandbox", "load", "specification"]
 class FileSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An inherited descriptor and what it must hold.
 
-    ``template`` is the digest of the chat template inside, checked for weights only.
+    ``template`` is the digest of the chat template inside, served or not, checked for weights only.
     """
 
     fd: int
@@ -45,6 +45,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         memory_bytes: bound of private memory; ``mapped_bytes`` of mapped files.
         air_gapped: refuse to run without a sandbox.
         without: protections to leave out, for a machine that forbids them and for tests of what then happens.
+        chat_template: served instead of the one inside the weights; None serves that one.
         probe: load nothing; try what the sandbox must refuse and report how that went.
 
     """
@@ -65,6 +66,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     mapped_bytes: int = 0
     air_gapped: bool = False
     without: tuple[Withheld, ...] = ()
+    chat_template: str | None = None
     probe: bool = False
 
 

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "explain": "show every candidate, every deciding rule and the plan, without a gateway",
     "keys": "make, list and revoke the keys of apps",
     "models": "the vault's models: add, pull, list, verify",
+    "vault": "weights by digest: add, scan, sign, carry, revoke, collect",
     "log": "verify the log at rest, show its checkpoint",
     "receipt": "list, get, show and verify receipts",
     "doctor": "look for what is wrong, and say what to do",

@@ -11,6 +11,7 @@ import click
 from allod.admission.admit import AUTO
 from allod.domain.errors import Invalid
 from allod.gateway.cli import DONE, FAILED, REFUSED, UNAVAILABLE, USAGE, out, say
+from allod.gateway.cli.lines import folded, say_folded
 from allod.gateway.cli.options import app_named, config_option, json_option, request_options
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def _print(answered: Answered) -> None:
         say(f"  cost     {headers.get('allod-cost')} USD")
     else:
         error = answered.json().get("error", {})
-        say(str(error.get("message", "no reason was given")))
+        say_folded("", str(error.get("message", "no reason was given")))
         for line in _why(error.get("allod") or {}):
             say(line)
         say()
@@ -135,11 +136,11 @@ def _why(block: dict[str, Any]) -> Iterator[str]:
     for one in block.get("excluded", ()):
         yield f"\n  {one['deployment']}"
         for rule in one["rules"]:
-            yield f"    {rule['id']}" + (f"   ({rule['law']})" if rule["law"] else "")
-            yield f"      got       {rule['got']}"
-            yield f"      required  {rule['required']}"
+            yield from folded(f"    {rule['id']}   ", f"({rule['law']})" if rule["law"] else "")
+            yield from folded("      got       ", rule["got"])
+            yield from folded("      required  ", rule["required"])
     near = block.get("nearest", ())
     if near:
         yield "\n  nearest change that would admit:"
         for change in near:
-            yield f"    {change['deployment']}: {change['change']}"
+            yield from folded(f"    {change['deployment']}: ", change["change"])

@@ -81,10 +81,13 @@ def _guarded(look: Callable[[Setting], Iterator[Finding]], setting: Setting) -> 
 def _packs(setting: Setting) -> Iterator[Finding]:
     from allod.gateway import compose  # noqa: PLC0415
     from allod.policy import run_cases, run_lint  # noqa: PLC0415
+    from allod.policy.pack import BASE  # noqa: PLC0415
 
     decider = compose.decider(setting.fleet, setting.packs)
+    base = setting.packs.load(BASE)
     for pack in decider.policy.packs:
-        broken = [c for c in run_cases(pack) if not c.ok]
+        others = [setting.packs.load(name) for name in pack.manifest.requires if name not in {BASE, pack.id}]
+        broken = [c for c in run_cases(pack, base, *others) if not c.ok]
         flaws = run_lint(pack)
         if broken or flaws:
             yield Finding(

@@ -13,6 +13,7 @@ from allod.domain.errors import Invalid, Refused
 from allod.domain.money import plain
 from allod.domain.request import Labels, Sizes
 from allod.gateway.cli import REFUSED, out, say
+from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import app_named, config_option, json_option, now_ms, request_options
 
 if TYPE_CHECKING:
@@ -148,26 +149,26 @@ def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, re
             continue
         say(f"  {one.deployment}: excluded by {len(one.rules)} rule{'s' if len(one.rules) != 1 else ''}")
         for rule in one.rules:
-            say(f"    {rule.id}" + (f"   ({rule.law})" if rule.law else ""))
-            say(f"      got       {rule.got}")
-            say(f"      required  {rule.required}")
-            say(f"      source    {rule.source}")
+            say_folded(f"    {rule.id}   ", f"({rule.law})" if rule.law else "")
+            say_folded("      got       ", rule.got)
+            say_folded("      required  ", rule.required)
+            say_folded("      source    ", rule.source)
     near = decider.nearest(decision)
     if near:
         say()
         say("  nearest change that would admit:")
         for change in near:
-            say(f"    {change.deployment}: {change.change}")
+            say_folded(f"    {change.deployment}: ", change.change)
     waived = {r.rule: r for r in decider.fleet.tenant.relax}
     for deployment, rule_id in decision.eligibility.relaxed:
         by = waived[rule_id]
-        say(f"  {deployment}: {rule_id} waived by {by.signer}: {by.reason}")
+        say_folded(f"  {deployment}: ", f"{rule_id} waived by {by.signer}: {by.reason}")
     say()
     order = " then ".join(a.deployment for a in decision.plan.attempts) or "nobody"
-    say(f"  plan: {order}   ({decision.plan.objective}: {decision.plan.why})")
+    say_folded("  plan: ", f"{order}   ({decision.plan.objective}: {decision.plan.why})")
     unread = [pack.id for pack in decider.policy.packs if not pack.reviewed]
     if unread:
-        say(f"  note: no person has reviewed pack {', '.join(unread)} yet")
+        say_folded("  note: ", f"no person has reviewed pack {', '.join(unread)} yet")
     for pack in decider.policy.packs:
         if pack.manifest.status != "in-force":
-            say(f"  note: pack {pack.id} is a {pack.manifest.status}, not law that was verified")
+            say_folded("  note: ", f"pack {pack.id} is a {pack.manifest.status}, not law that was verified")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from allod.gateway.cli import INTEGRITY, out, say
+from allod.gateway.cli.log_anchor import anchor, export, read_anchor
+from allod.gateway.cli.log_keys import keys, revoke, rotate
+from allod.gateway.cli.log_witness import witness
 from allod.gateway.cli.options import json_option, now_ms
 
 if TYPE_CHECKING:
@@ -16,12 +20,23 @@ if TYPE_CHECKING:
 
 @click.group("log")
 def command() -> None:
-    """Verify the append-only log at rest, show its checkpoint and key."""
+    """Verify the append-only log at rest, show its checkpoint and keys; witness, anchor and export."""
+
+
+for _one in (witness, rotate, revoke, keys, anchor, export):
+    command.add_command(_one)
 
 
 @command.command("verify")
+@click.option(
+    "--anchor",
+    "anchors",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="a checkpoint kept elsewhere, which the log must extend; may be repeated",
+)
 @json_option
-def verify(as_json: bool) -> None:
+def verify(anchors: tuple[Path, ...], as_json: bool) -> None:
     """Recompute the whole log of the home at rest. Exit code 3 when anything is not what it must be."""
     from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
     from allod.store.audit import verify_home  # noqa: PLC0415
@@ -30,7 +45,7 @@ def verify(as_json: bool) -> None:
     home = load_home(compose.home_root())
     told, end = _progress(quiet=as_json)
     try:
-        result = verify_home(home, told)
+        result = verify_home(home, told, [read_anchor(path) for path in anchors])
     finally:
         end()
     if as_json:

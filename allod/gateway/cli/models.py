@@ -1,22 +1,13 @@
-"""``allod models``: what the vault holds; adding a file or pulling one from a hub."""
+"""``allod models``: the everyday part of ``allod vault``, and pulling from a hub."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from allod.gateway.cli import out, say
+from allod.gateway.cli import vault
 from allod.gateway.cli.options import config_option, json_option
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from allod.vault.vault import Entry, Vault
-
-MB = 1_000_000
 
 
 @click.group("models")
@@ -24,62 +15,11 @@ def command() -> None:
     """Models by digest: nothing runs that the vault did not verify."""
 
 
-def _vault() -> Vault:
-    from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
-    from allod.store.home import make_home  # noqa: PLC0415
-    from allod.vault.vault import Vault  # noqa: PLC0415
-
-    return Vault(make_home(compose.home_root()).vault)
-
-
-def _as_json(entry: Entry) -> dict[str, Any]:
-    m = entry.manifest
-    return {
-        "name": m.name,
-        "kind": m.kind,
-        "digest": m.digest,
-        "size_bytes": m.size_bytes,
-        "architecture": m.architecture,
-        "quantisation": m.quantisation,
-        "parameters": m.parameters,
-        "context_tokens": m.context_tokens,
-        "base": m.base,
-        "template": m.template,
-        "template_flags": list(m.template_flags),
-        "licence": m.licence,
-        "maker": m.maker,
-        "maker_jurisdiction": m.maker_jurisdiction,
-        "shipped": entry.shipped,
-    }
-
-
-def _progress(
-    total_bytes: int, doing: str, *, quiet: bool
-) -> tuple[Callable[[int], None], Callable[[], None]]:
-    """Return what is told bytes and draws a bar, and what ends it; nothing is drawn where nobody looks."""
-    if quiet or total_bytes < MB or not sys.stderr.isatty():
-        return (lambda _n: None), (lambda: None)
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    bar = Progress(console=Console(stderr=True))
-    task = bar.add_task(doing, total=total_bytes)
-    bar.start()
-    return (lambda n: bar.advance(task, n)), bar.stop
-
-
 @command.command("list")
 @json_option
 def listing(as_json: bool) -> None:
     """List the vault."""
-    entries = _vault().list()
-    if as_json:
-        out({"models": [_as_json(e) for e in entries]})
-        return
-    for entry in entries:
-        m = entry.manifest
-        place = "shipped" if entry.shipped else "added"
-        say(f"{m.name:24} {m.kind:8} {m.size_bytes / MB:10.2f} MB  {place:8} {m.digest}")
+    vault.print_list(quiet=as_json)
 
 
 @command.command("show")
@@ -87,12 +27,7 @@ def listing(as_json: bool) -> None:
 @json_option
 def show(name: str, as_json: bool) -> None:
     """Show all that is known of one model."""
-    entry = _as_json(_vault().find(name))
-    if as_json:
-        out(entry)
-        return
-    for key, value in entry.items():
-        say(f"{key:20} {value if value not in (None, []) else '-'}")
+    vault.print_entry(name, quiet=as_json)
 
 
 @command.command("add")
@@ -113,31 +48,15 @@ def add(
     as_json: bool,
 ) -> None:
     """Check a GGUF FILE byte by byte, and take a copy by digest."""
-    size = file.stat().st_size if file.is_file() else 0
-    told, end = _progress(size, f"copying {file.name}", quiet=as_json)
-    try:
-        entry = _vault().add(
-            file,
-            name,
-            base=base,
-            licence=licence,
-            maker=maker,
-            maker_jurisdiction=maker_jurisdiction,
-            progress=told,
-        )
-    finally:
-        end()
-    _added(entry, as_json=as_json)
-
-
-def _added(entry: Entry, *, as_json: bool) -> None:
-    if as_json:
-        out(_as_json(entry))
-        return
-    say(f"{entry.manifest.name}\n  {entry.manifest.digest}")
-    for flag in entry.manifest.template_flags:
-        say(f"  chat template: {flag}")
-    say('name it as the `model` of a deployment with engine = "llamacpp"')
+    vault.add_path(
+        file,
+        name,
+        quiet=as_json,
+        base=base,
+        licence=licence,
+        maker=maker,
+        maker_jurisdiction=maker_jurisdiction,
+    )
 
 
 @command.command("pull")
@@ -169,8 +88,9 @@ def pull(
     config = config_path or compose.home_root() / "allod.toml"
     there = config_path is not None or config.exists()
     sealed = there and compose.read_config(config).fleet.tenant.air_gapped
-    entry = fetch(_vault(), repo, file, revision=revision, name=name, endpoint=endpoint, air_gapped=sealed)
-    _added(entry, as_json=as_json)
+    held = vault.open_vault()
+    entry = fetch(held, repo, file, revision=revision, name=name, endpoint=endpoint, air_gapped=sealed)
+    vault.added(entry, quiet=as_json)
 
 
 @command.command("verify")
@@ -178,15 +98,4 @@ def pull(
 @json_option
 def verify(name: str | None, as_json: bool) -> None:
     """Read NAME, or everything, again and compare with its manifest."""
-    vault = _vault()
-    names = [name] if name else [e.manifest.name for e in vault.list()]
-    for one in names:
-        told, end = _progress(vault.find(one).manifest.size_bytes, f"reading {one}", quiet=as_json)
-        try:
-            entry = vault.verify(one, told)
-        finally:
-            end()
-        if not as_json:
-            say(f"{one}: is what was verified ({entry.digest})")
-    if as_json:
-        out({"verified": names})
+    vault.verify_all(name, quiet=as_json)

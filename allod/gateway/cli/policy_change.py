@@ -11,6 +11,7 @@ import click
 
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.gateway.cli import INTEGRITY, out, say
+from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import json_option, now_ms
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def verify(folder: Path | None, as_json: bool) -> None:
         out({"ok": ok, "steps": found})
     else:
         for step in found:
-            say(f"{'ok  ' if step['ok'] else 'FAIL'}  {step['name']}: {step['detail']}")
+            say_folded("ok    " if step["ok"] else "FAIL  ", f"{step['name']}: {step['detail']}")
     sys.exit(0 if ok else INTEGRITY)
 
 

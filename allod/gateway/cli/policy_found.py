@@ -9,6 +9,7 @@ import msgspec
 
 from allod.domain.money import plain, rfc3339
 from allod.gateway.cli import say
+from allod.gateway.cli.lines import say_folded
 
 if TYPE_CHECKING:
     from allod.gateway.replay import Scenario
@@ -106,7 +107,7 @@ def tell(scenario: Scenario, done: Simulated, span: tuple[int, int]) -> None:
     say(f"{rfc3339(span[0])} to {rfc3339(span[1])}: {change or 'nothing changed'}")
     say(
         f"{total.requests} requests, {total.decisions} distinct decisions; {total.replayed} requests "
-        f"replayed, {total.identical} identical"
+        "replayed" + ("" if change else f", {total.identical} identical")
     )
     if done.checked:
         say(f"{done.checked - len(done.unequal)} of {done.checked} records written again byte for byte")
@@ -124,7 +125,7 @@ def tell(scenario: Scenario, done: Simulated, span: tuple[int, int]) -> None:
     )
     _print_tables(done)
     for note in _notes(done):
-        say(f"  note: {note}")
+        say_folded("  note: ", note)
 
 
 _WORDS = {
@@ -209,7 +210,7 @@ def table(title: str, lines: list[str]) -> None:
     say()
     say(f"{title}:")
     for line in lines[:LINES]:
-        say(f"  {line}")
+        say_folded("  ", line, 6)
     if len(lines) > LINES:
         say(f"  and {len(lines) - LINES} more (--json has all)")
 

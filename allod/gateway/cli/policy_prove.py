@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 def command(names: tuple[str, ...], as_of: datetime | None, config_path: Path | None, as_json: bool) -> None:
     """Prove what packs claim of every request and deployment there could be, and try each claim by mutation.
 
+    With --pack: each pack on the base pack and what it requires. Residency per bloc and the air gap are
+    proved of the base pack, and hold beside every other that only removes, which is proved too.
+
     Without --pack: all packs of the configuration together, with its waivers; then its fleet is asked for
     every class and pair of classes, and the facts that the proofs lean on are listed with grade and age.
     Where there is no configuration, every pack there is, each on the base.
@@ -82,7 +85,11 @@ def all_packs() -> Packs:
 
 
 def _each(names: tuple[str, ...], day: date, told: Callable[[str, int, int], None]) -> list[Report]:
-    """Prove packs one by one, each on the base and what it requires."""
+    """Prove packs one by one, each on the base and what it requires.
+
+    Residency per bloc and the air gap are proved of the base pack: they hold beside every other, since that
+    packs only remove is proved each time.
+    """
     from allod.policy.pack import BASE  # noqa: PLC0415
     from allod.policy.proof.whole import prove_packs  # noqa: PLC0415
 
@@ -95,7 +102,7 @@ def _each(names: tuple[str, ...], day: date, told: Callable[[str, int, int], Non
                 together,
                 day,
                 of=[pack.id],
-                built_in=bool(names) or pack.id == BASE,
+                built_in=pack.id == BASE,
                 told=lambda done, of, name=pack.id: told(name, done, of),  # type: ignore[misc]
             )
         )

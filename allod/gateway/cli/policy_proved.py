@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from allod.gateway.cli import say
+from allod.gateway.cli.lines import say_folded
 
 if TYPE_CHECKING:
     from allod.policy.proof.enumerate import Enumeration
@@ -30,9 +31,11 @@ def print_report(report: Report, *, brief: bool) -> None:
         _print_proof(proof)
     for need in report.needs:
         rules = ", ".join(need.rules)
-        say(f"  demands       {need.data_class} goes to others only under {need.agreement}   ({rules})")
+        say_folded(
+            "  demands       ", f"{need.data_class} goes to others only under {need.agreement}   ({rules})"
+        )
     for name, demand in report.demands:
-        say(f"  demands       {name}: {demand}")
+        say_folded("  demands       ", f"{name}: {demand}")
     for label, names in (
         ("UNTESTED      no theorem and no case would notice the loss of ", report.untested),
         ("never bites   ", report.idle),
@@ -41,11 +44,11 @@ def print_report(report: Report, *, brief: bool) -> None:
         ("note: no person has reviewed pack ", report.unreviewed),
     ):
         if names:
-            say(f"  {label}{', '.join(names)}")
+            say_folded(f"  {label}", ", ".join(names), _WIDTH + 3)
     if brief:
         return
     read = sorted({name for proof in report.proofs for name in proof.facts})
-    say(f"  leans on      {', '.join(read)}")
+    say_folded("  leans on      ", ", ".join(read))
     say("  takes for granted, as the configuration and the encoder make sure of:")
     for assumption in report.assumptions:
         say(f"    {assumption}")
@@ -60,7 +63,7 @@ def _print_proof(proof: Proof) -> None:
     reason = f"   ({proof.reason})" if proof.reason else ""
     say(f"  {word:{_WIDTH}} {proof.id}   {more}{on}{reason}".rstrip())
     if proof.status != "proved":
-        say(f"      claim  {proof.text}")
+        say_folded("      claim  ", proof.text)
     if proof.counterexample is not None:
         print_counterexample(proof.counterexample)
 
@@ -87,11 +90,11 @@ def print_fleet(found: Enumeration, facts: tuple[Lean, ...]) -> None:
     if found.uncovered:
         say(f"  nobody may see, alone: {', '.join(found.uncovered)}")
     if found.unreachable:
-        say(f"  never reached: {', '.join(found.unreachable)}")
+        say_folded("  never reached: ", ", ".join(found.unreachable), 4)
     if found.never_decides:
-        say(f"  never decide anything here: {', '.join(found.never_decides)}")
+        say_folded("  never decide anything here: ", ", ".join(found.never_decides), 4)
     if found.never_alone:
-        say(f"  decide here only beside others: {', '.join(found.never_alone)}")
+        say_folded("  decide here only beside others: ", ", ".join(found.never_alone), 4)
     say()
     say("facts that proofs and decisions lean on:")
     width = max((len(fact.path) for fact in facts), default=0)

@@ -207,7 +207,7 @@ def _law_with(setting: Setting, pack: str) -> Policy:
     from allod.policy.policy import Policy  # noqa: PLC0415
 
     if pack not in setting.packs.found:
-        raise unknown_name("there is no pack", pack, setting.packs.found)
+        raise unknown_name("asked for pack", pack, setting.packs.found)
     names = (*setting.fleet.tenant.packs, pack)
     verify_own(setting.packs, names, setting.config.signers, datetime.now(UTC).date())
     fleet = compose.under(setting.fleet, names, setting.packs)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 LATEST = "latest"
 OK = 200
-MAX_FILE_BYTES = 1 << 20
 
 
 @click.group("receipt")
@@ -65,15 +64,45 @@ def _row(row: Request) -> dict[str, Any]:
 @command.command("get")
 @click.argument("receipt")
 @click.option("--out", "target", type=click.Path(path_type=Path), help="write to a file instead")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["file", "tlog-proof", "cose"]),
+    default="file",
+    show_default=True,
+    help="the receipt file, or the terminal leaf's proof alone, or that leaf as COSE (RFC 9942, 9943)",
+)
 @config_option
-def get(receipt: str, target: Path | None, config_path: Path | None) -> None:
-    """Get the receipt file of an id, or of `latest`, from the running gateway or the home at rest."""
+def get(receipt: str, target: Path | None, form: str, config_path: Path | None) -> None:
+    """Get a receipt by its id, or `latest`, from the running gateway or the home at rest."""
     setting = _setting(config_path)
-    data = _file(setting, *_owner(setting, receipt))
-    if target is None:
-        sys.stdout.write(data.decode() + "\n")
-    else:
+    data = _formed(setting, _file(setting, *_owner(setting, receipt)), form)
+    if target is not None:
         target.write_bytes(data)
+    elif form == "cose":
+        sys.stdout.buffer.write(data)
+    else:
+        sys.stdout.write(data.decode() + ("\n" if form == "file" else ""))
+
+
+def _formed(setting: Setting, data: bytes, form: str) -> bytes:
+    """Return a receipt file in the form asked for (raises Unavailable for a request that has not ended)."""
+    if form == "file":
+        return data
+    from allod.receipts.cose import statement_of  # noqa: PLC0415
+    from allod.receipts.file import read_file  # noqa: PLC0415
+    from allod.store.home import load_keys  # noqa: PLC0415
+
+    terminal = read_file(data).terminal
+    if terminal is None:
+        raise Unavailable(
+            "the receipt is not final yet", "its request has not ended", "ask again", kind="busy"
+        )
+    return (
+        terminal.proof.encode()
+        if form == "tlog-proof"
+        else statement_of(load_keys(setting.home).signer, data)
+    )
 
 
 def _owner(setting: Setting, receipt: str) -> tuple[str, str]:
@@ -109,10 +138,14 @@ def _file(setting: Setting, receipt: str, app: str) -> bytes:
 
 
 def _at_rest(setting: Setting, receipt: str) -> bytes:
+    from allod.receipts.tlog_policy import k_of_n  # noqa: PLC0415
+    from allod.store.cosigned import demand  # noqa: PLC0415
     from allod.store.store import Store  # noqa: PLC0415
 
+    log = setting.config.log
     store = Store.open(setting.home)
     try:
+        demand(store, k_of_n(log.witnesses, log.quorum))
         store.flush()
         file = store.receipt_file(receipt)
     finally:
@@ -184,22 +217,30 @@ def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
 
 @command.command("verify")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--key", "vkey", help="verifier key of the log (default: the home's)")
+@click.option("--key", "vkey", help="verifier key of the log (default: the policy's, else the home's)")
+@click.option("--policy", type=click.Path(path_type=Path), help="known logs and witnesses (C2SP tlog-policy)")
+@click.option(
+    "--rotation",
+    "rotations",
+    type=click.Path(path_type=Path),
+    help="notes by which the log's key changed (`allod log keys --notes`)",
+)
 @click.option("--request", "request_file", type=click.Path(path_type=Path), help="the request body as sent")
 @click.option("--response", "response_file", type=click.Path(path_type=Path), help="the answer as delivered")
 @json_option
 def verify(
-    file: Path, vkey: str | None, request_file: Path | None, response_file: Path | None, as_json: bool
+    file: Path,
+    vkey: str | None,
+    policy: Path | None,
+    rotations: Path | None,
+    request_file: Path | None,
+    response_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Verify a receipt FILE offline, step by step. Exit code 3 when a step fails."""
-    from allod.gateway import compose  # noqa: PLC0415
-    from allod.receipts.verify import verify as check  # noqa: PLC0415
+    """Verify a receipt FILE offline, step by step; also as COSE. Exit code 3 when a step fails."""
+    from allod.gateway.cli.receipt_verify import verified  # noqa: PLC0415 (only when it runs)
 
-    home = compose.home_root()
-    key = vkey or _home_key(home)
-    data = _read(file)
-    opened = _openings(home, data, request_file, response_file)
-    result = check(data, key, **opened)
+    result = verified(file, vkey, policy, rotations, (request_file, response_file))
     if as_json:
         out({"ok": result.ok, "steps": result.steps})
     else:
@@ -207,47 +248,3 @@ def verify(
             say(f"{step.n:2}  {'ok  ' if step.ok else 'FAIL'}  {step.name:28} {step.detail}")
         say("the receipt verifies" if result.ok else "the receipt does NOT verify")
     sys.exit(0 if result.ok else INTEGRITY)
-
-
-def _read(file: Path) -> bytes:
-    with file.open("rb") as handle:
-        return handle.read(MAX_FILE_BYTES + 2).rstrip(b"\n")
-
-
-def _home_key(home: Path) -> str:
-    from allod.store.home import Home  # noqa: PLC0415
-
-    try:
-        return Home(home).log_vkey.read_text().strip()
-    except OSError as error:
-        raise Invalid(
-            "no key to verify with",
-            f"{home} has no log key",
-            "give the log's verifier key with --key",
-            param="key",
-        ) from error
-
-
-def _openings(home: Path, data: bytes, request: Path | None, response: Path | None) -> dict[str, Any]:
-    """Return what opens the commitments to bodies given as files; their salts are in the home."""
-    if request is None and response is None:
-        return {}
-    from allod.receipts.file import read_file  # noqa: PLC0415
-    from allod.receipts.verify import Opening  # noqa: PLC0415
-    from allod.store.database import Database  # noqa: PLC0415
-    from allod.store.home import load_home  # noqa: PLC0415
-
-    tables = Database.lite_file(load_home(home).database)
-    try:
-        row = tables.request(read_file(data).id)
-    finally:
-        tables.close()
-    out = {}
-    for name, file in (("request", request), ("response", response)):
-        if file is None:
-            continue
-        salt: bytes | None = getattr(row, f"{name}_salt", None)
-        if salt is None:
-            raise Invalid(f"the salt of the {name} is not here", "it was erased, or is in another home")
-        out[name] = Opening(salt=salt, body=file.read_bytes())
-    return out

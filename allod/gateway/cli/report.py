@@ -11,6 +11,7 @@ import msgspec
 
 from allod.domain.errors import Invalid, Unavailable
 from allod.gateway.cli import out, say
+from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import config_option, json_option, now_ms
 from allod.gateway.cli.period import moment_ms
 
@@ -183,17 +184,19 @@ def _tell(report: Report, *, as_json: bool, wrote: tuple[str, tuple[str, ...]] |
             "findings": report.findings,
         })  # fmt: skip
         return
-    say(f"{report.title}: {report.scope}")
+    say_folded("", f"{report.title}: {report.scope}")
+    names = [*(name for name, _ in report.figures), *(sheet.id for sheet in report.sheets)]
+    wide = max(map(len, names), default=0)
     for name, value in report.figures:
-        say(f"  {name:28} {value}")
+        say_folded(f"  {name:{wide}}  ", value)
     for sheet in report.sheets:
-        say(f"  {sheet.id:28} {sum(1 for _ in sheet.rows())} rows")
+        say(f"  {sheet.id:{wide}}  {sum(1 for _ in sheet.rows())} rows")
     for f in report.findings[:SHOWN]:
-        say(f"  {'REJECTS' if f.rejects else 'finding'} {f.rule}: {f.where}: {f.detail}")
+        say_folded("  REJECTS " if f.rejects else "  finding ", f"{f.rule}: {f.where}: {f.detail}")
     if len(report.findings) > SHOWN:
         say(f"  and {len(report.findings) - SHOWN} findings more")
     for gap in report.gaps[:SHOWN]:
-        say(f"  gap {gap.where}: {gap.what}")
+        say_folded("  gap ", f"{gap.where}: {gap.what}")
     if len(report.gaps) > SHOWN:
         say(f"  and {len(report.gaps) - SHOWN} gaps more")
     say(

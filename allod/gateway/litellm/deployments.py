@@ -14,6 +14,8 @@ from allod.gateway.litellm.providers import PROVIDERS, Provider, provider_of
 from allod.gateway.litellm.reading import ENV, VARIABLE, Imported, Part, Reading, number, shown
 
 MAX_URL: Final = 2048
+_VERSION: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-[a-z]{1,16})?|v[0-9]{1,3}|latest|preview")
+"""A version of Azure's interface; whatever else stands there, or in a variable it names, may be a secret."""
 MILLION: Final = Decimal(1_000_000)
 _NO_KEY: Final = frozenset({"", "none", "null", "empty", "not-needed", "no-key"})
 _MODES: Final = {"chat": "text", "completion": "text", "embedding": "embeddings", "responses": "text"}
@@ -112,6 +114,8 @@ def _base(params: Part, provider: Provider, own: str, reading: Reading) -> tuple
     """Return (base URL, host, why there is none)."""
     said = params.text("api_base") or params.text("base_url")
     version = _resolved(params.text("api_version"), reading)
+    if version is not None and _VERSION.fullmatch(version) is None:
+        return "", "", "its api_version is no version"
     params.take("base_url")
     url = _resolved(said, reading) or (None if said else provider.base_url)
     if url is None:

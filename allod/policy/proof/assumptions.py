@@ -39,6 +39,9 @@ STATUTES: Final = "a statute is law of the place before its first dash, or of un
 RISK: Final = "a risk is one of minimal, limited, high, prohibited"
 BOUNDS: Final = "levels are 0 to 4, scores 0 to 400, holdings 0 to 10,000 basis points, days 0 to 36,525"
 HOLDINGS: Final = "the largest holding outside is at most all of them, and zero exactly if they are"
+_SINGLE_PLACES: Final = (
+    "resource.processing.codes", "resource.operator.seat.codes", "resource.weights.maker",
+)  # fmt: skip
 _NAMES: Final = "resource.operator.compelled_by.names"
 _ORIGINS: Final = "resource.operator.compelled_by.origins"
 _SEALS: Final = ("resource.seal.", "principal.tenant.min_seal.")
@@ -66,7 +69,9 @@ def assume(world: World, path: str) -> None:
     """Add what is taken for granted about the variable at a path, which was just made."""
     parts = path.split(".")
     last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
-    if path in _BY_PATH:
+    if path in _SINGLE_PLACES:
+        _single(world, path)
+    elif path in _BY_PATH:
         _BY_PATH[path](world, path)
     elif ":" in path:
         return
@@ -100,12 +105,16 @@ def _between(world: World, path: str, top: int) -> None:
 def _places(world: World, path: str) -> None:
     codes = world.texts(path)
     world.assume(PLACES, world.includes(Texts(jurisdiction.COUNTRIES), codes))
-    if path in {"resource.processing.codes", "resource.operator.seat.codes", "resource.weights.maker"}:
-        z3 = world.logic.z3
-        at_most_one = z3.AtMost(*(z3.Extract(at, at, codes.term) == 1 for at in range(codes.term.size())), 1)
-        blocs = [codes.term == world.bits(Texts(bloc), "place") for bloc in jurisdiction.BLOCS.values()]
-        world.assume(SINGLE, world.logic.some([at_most_one, *blocs]))
-    if path == "resource.weights.maker":
+
+
+def _single(world: World, path: str) -> None:
+    """Say that this is one country, one bloc or nothing; a maker is somewhere."""
+    _places(world, path)
+    codes, z3 = world.texts(path), world.logic.z3
+    one = z3.AtMost(*(z3.Extract(at, at, codes.term) == 1 for at in range(codes.term.size())), 1)
+    blocs = [codes.term == world.bits(Texts(bloc), "place") for bloc in jurisdiction.BLOCS.values()]
+    world.assume(SINGLE, world.logic.some([one, *blocs]))
+    if path.endswith(".maker"):
         world.assume(SINGLE, world.logic.no(world.empty(codes)))
 
 

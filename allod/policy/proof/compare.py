@@ -15,7 +15,7 @@ from allod.policy.proof.law import Law
 from allod.policy.proof.leaning import fact_names
 from allod.policy.proof.ordinary import settle
 from allod.policy.proof.report import Counterexample, Proof
-from allod.policy.proof.session import Answer, Session, Switch
+from allod.policy.proof.session import Answer, Session, Switch, loose
 from allod.policy.proof.situation import read, situation, told
 from allod.policy.proof.solver import Truth
 from allod.policy.proof.strings import Text
@@ -136,6 +136,8 @@ def _refuted(
 ) -> Proof:
     answer = settle(session, question, answer, [then])
     counterexample, holds = pair(session, answer, (law, law), then)
+    if not holds and loose([rule.policy for rule in law.rules]):
+        return _as(proof, "undecided", "the counterexample cannot be configured")
     if not holds:
         raise Integrity(
             f"a counterexample to {proof.id!r} does not hold before the rules themselves",

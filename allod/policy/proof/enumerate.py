@@ -62,29 +62,37 @@ def enumerate_fleet(law: Law, fleet: Fleet, told: Told = lambda _done, _all: Non
     return _Enumerator(law, fleet).run(told)
 
 
-class _Judged:
-    """One rule, judged once for each part of the context that it reads."""
+class _Group:
+    """Rules that read the same parts of the context, judged once for each value of those."""
 
-    def __init__(self, rule: Rule) -> None:
-        self.id, self.permit = rule.id, rule.effect == "permit"
-        self.program: Final = Program((compile_rule(rule.id, rule.policy),))
+    def __init__(self, keys: tuple[str, ...], rules: list[Rule]) -> None:
+        self.keys: Final = keys
+        self._permits: Final = frozenset(rule.id for rule in rules if rule.effect == "permit")
+        self._program: Final = Program(tuple(compile_rule(rule.id, rule.policy) for rule in rules))
+        self.known: dict[Any, tuple[str, ...]] = {}
+
+    def against(self, question: Mapping[str, Any], env: Callable[[], Env]) -> tuple[str, ...]:
+        """Return which of them decide against a request."""
+        at = tuple(question.get(name) for name in self.keys)
+        found = self.known.get(at)
+        if found is None:
+            verdict = self._program.judge(env())
+            lacking = self._permits.difference(verdict.permits)
+            found = self.known[at] = (*lacking, *dict.fromkeys((*verdict.forbids, *verdict.errors)))
+        return found
+
+
+def _groups(rules: Iterable[Rule]) -> list[_Group]:
+    found: dict[tuple[str, ...], list[Rule]] = {}
+    for rule in rules:
         whole = "context" in rule.reads
-        self.keys: Final = tuple(
+        keys = tuple(
             name
             for name in (_CLASSES, "purpose", "link_up", "pseudonymised")
             if whole or any(path.startswith(f"context.{name}") for path in rule.reads)
         )
-        self.known: dict[Any, bool] = {}
-
-    def against(self, question: Mapping[str, Any], env: Callable[[], Env]) -> bool:
-        """Tell whether it decides against a request."""
-        key = tuple(question.get(name) for name in self.keys)
-        found = self.known.get(key)
-        if found is None:
-            verdict = self.program.judge(env())
-            found = not verdict.permits if self.permit else bool(verdict.forbids or verdict.errors)
-            self.known[key] = found
-        return found
+        found.setdefault(keys, []).append(rule)
+    return [_Group(keys, together) for keys, together in found.items()]
 
 
 class _Enumerator:
@@ -97,8 +105,8 @@ class _Enumerator:
             for name, codes in law.lists.items()
         ]
         self._store: Final = store_of(facts.encode(fleet, calendar) + lists)
-        self._rules: Final = [_Judged(rule) for rule in law.rules]
-        read = {name for rule in self._rules for name in rule.keys}
+        self._groups: Final = _groups(law.rules)
+        read = {name for group in self._groups for name in group.keys}
         classes = sorted(
             BASE_CLASSES.union(fleet.tenant.resident_classes, *(p.manifest.classes for p in law.packs))
         )
@@ -142,8 +150,8 @@ class _Enumerator:
         asked = 0
         for done, deployment in enumerate(self._fleet.deployments, 1):
             for app in apps:
-                for rule in self._rules:
-                    rule.known = {}
+                for group in self._groups:
+                    group.known = {}
                 for question in self._questions(app):
                     asked += 1
                     against = self._against(app, deployment, question)
@@ -175,7 +183,7 @@ class _Enumerator:
                     single = singles.get(members) if flags["link_up"] else None
                     yield {_CLASSES: members, "purpose": purpose, **flags, "single": single}
 
-    def _against(self, app: str, deployment: str, question: Mapping[str, Any]) -> list[str]:
+    def _against(self, app: str, deployment: str, question: Mapping[str, Any]) -> set[str]:
         def env() -> Env:
             context = {name: question[name] for name in (_CLASSES, "link_up", "pseudonymised")}
             if question["purpose"] is not None:
@@ -187,4 +195,4 @@ class _Enumerator:
                 principal, _DISPATCH, subject, value_of(plain), self._store.attrs, self._store.ancestors
             )
 
-        return [rule.id for rule in self._rules if rule.against(question, env)]
+        return {name for group in self._groups for name in group.against(question, env)}

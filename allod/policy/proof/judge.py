@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import cedarpy
 import msgspec
@@ -61,36 +61,48 @@ def unconditional(policy: Expression) -> Expression:
 
 
 def judge(law: Law, policies: Policies, at: Situation, *, reference: bool = True) -> Opinion:
-    """Encode a situation as the gateway does and decide it; ``reference`` asks cedarpy as well."""
-    calendar = facts.Calendar(day=law.day, max_age_days=law.max_age_days, min_grade=law.min_grade)
-    fleet = msgspec.structs.replace(at.fleet, sovereignty_weights=law.percent)
-    encoded = facts.encode(fleet, calendar) + [
-        {"uid": {"type": "Allod::List", "id": name}, "attrs": {"codes": sorted(codes)}, "parents": []}
-        for name, codes in law.lists.items()
-    ]
-    context = facts.encode_context(
-        at.classes, at.purpose, at.fleet.tenant, link_up=at.link_up, pseudonymised=at.pseudonymised
-    )
-    store = store_of(encoded)
-    env = Env(
-        Uid("Allod::App", at.app), Uid("Allod::Action", "dispatch"), Uid("Allod::Deployment", at.deployment),
-        value_of(context), store.attrs, store.ancestors,
-    )  # fmt: skip
-    verdict = Program(tuple(compile_rule(name, policy) for name, policy in policies)).judge(env)
-    against = tuple(dict.fromkeys([*verdict.forbids, *verdict.errors]))
-    allowed = verdict.allowed and not law.closed
-    if not reference:
-        return Opinion(allowed, None, against, (bool(verdict.errors), False))
-    second = _reference(law, policies, encoded, request_of(at.app, at.deployment, context))
-    erred = (bool(verdict.errors), bool(second.errors))
-    return Opinion(allowed, second.allowed and not law.closed, against, erred)
+    """Decide a situation by these policies; ``reference`` asks cedarpy as well."""
+    return Scene(law, at).judge(policies, reference=reference)
 
 
-def _reference(law: Law, policies: Policies, encoded: list[Any], request: dict[str, Any]) -> ReferenceVerdict:
-    static = {f"policy{n}": policy for n, (_, policy) in enumerate(policies)}
-    text = cedarpy.policies_from_json_str(
-        json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
-    )
-    key = Reference(text, law.schema)
-    (verdict,) = key.decide([request], key.entities(encoded))
-    return verdict
+class Scene:
+    """A situation, encoded as the gateway does under a law, once for any number of policies."""
+
+    def __init__(self, law: Law, at: Situation) -> None:
+        self._law: Final = law
+        calendar = facts.Calendar(day=law.day, max_age_days=law.max_age_days, min_grade=law.min_grade)
+        fleet = msgspec.structs.replace(at.fleet, sovereignty_weights=law.percent)
+        self._encoded: Final = facts.encode(fleet, calendar) + [
+            {"uid": {"type": "Allod::List", "id": name}, "attrs": {"codes": sorted(codes)}, "parents": []}
+            for name, codes in law.lists.items()
+        ]
+        context = facts.encode_context(
+            at.classes, at.purpose, at.fleet.tenant, link_up=at.link_up, pseudonymised=at.pseudonymised
+        )
+        self._request: Final = request_of(at.app, at.deployment, context)
+        store = store_of(self._encoded)
+        self._env: Final = Env(
+            Uid("Allod::App", at.app), Uid("Allod::Action", "dispatch"),
+            Uid("Allod::Deployment", at.deployment), value_of(context), store.attrs, store.ancestors,
+        )  # fmt: skip
+
+    def judge(self, policies: Policies, *, reference: bool) -> Opinion:
+        """Decide by the compiled rules, and by cedarpy if it is asked too."""
+        compiled = tuple(compile_rule(name, policy) for name, policy in policies)
+        verdict = Program(compiled).judge(self._env)
+        against = tuple(dict.fromkeys([*verdict.forbids, *verdict.errors]))
+        allowed = verdict.allowed and not self._law.closed
+        if not reference:
+            return Opinion(allowed, None, against, (bool(verdict.errors), False))
+        second = self._reference(policies)
+        erred = (bool(verdict.errors), bool(second.errors))
+        return Opinion(allowed, second.allowed and not self._law.closed, against, erred)
+
+    def _reference(self, policies: Policies) -> ReferenceVerdict:
+        static = {f"policy{n}": policy for n, (_, policy) in enumerate(policies)}
+        text = cedarpy.policies_from_json_str(
+            json.dumps({"staticPolicies": static, "templates": {}, "templateLinks": []})
+        )
+        key = Reference(text, self._law.schema)
+        (verdict,) = key.decide([self._request], key.entities(self._encoded))
+        return verdict

@@ -54,11 +54,11 @@ def law_of(
     relaxed: Iterable[str] = (),
     percent: tuple[int, ...] | None = None,
 ) -> Law:
-    """Collect the law of a day; ``percent`` None takes the weights of the first pack that brings some.
+    """Collect the law of a day; ``percent`` None takes the weights that a pack brings, else the EU's.
 
     Raises:
-        Invalid: the base pack is missing, a pack or a rule is there twice, a waived rule does not exist, or a
-            rule reads a list that no pack brings.
+        Invalid: the base pack is missing, a pack or a rule is there twice, a waived rule does not exist, a
+            rule reads a list that no pack brings, or packs weigh sovereignty differently.
 
     """
     chosen = tuple(packs)
@@ -78,6 +78,8 @@ def law_of(
             if name not in found:
                 raise unknown_name(f"rule {rule.id!r} reads list", name, found)
     weightings = [pack.weighting.percent for pack in chosen if pack.weighting is not None]
+    if percent is None and len(set(weightings)) > 1:
+        raise Invalid("these packs weigh sovereignty differently", f"got {weightings}", "keep one of them")
     return Law(
         packs=chosen,
         day=day,

@@ -52,14 +52,18 @@ class Lean(msgspec.Struct, frozen=True, kw_only=True):
 
 def paths(node: Any) -> frozenset[str]:
     """Return the attribute paths an expression reads, of a path its longest form."""
-    path = _path(node)
-    if path:
-        return frozenset({path})
-    if isinstance(node, list):
-        return frozenset().union(*(paths(item) for item in node))
-    if isinstance(node, dict):
-        return frozenset().union(*(paths(item) for item in node.values()))
-    return frozenset()
+    found: set[str] = set()
+    todo = [node]
+    while todo:
+        at = todo.pop()
+        path = _path(at)
+        if path:
+            found.add(path)
+        elif isinstance(at, list):
+            todo += at
+        elif isinstance(at, dict):
+            todo += at.values()
+    return frozenset(found)
 
 
 def _path(node: Any) -> str:

@@ -35,18 +35,27 @@ def settle(session: Session, literals: Iterable[Any], answer: Answer, worlds: It
     """Make a possible answer as ordinary as its question allows."""
     fixed, model = list(literals), answer.model
     for world in (session.world, *worlds):
-        for choices in _wishes(world):
+        granted = set()
+        for path, choices in _wishes(world):
             for wish in choices:
                 literal = session.literal(wish)
-                found = session.ask([*fixed, literal])
-                if found.verdict == "possible":
+                found = session.ask([*fixed, literal]) if not _met(session, model, wish) else None
+                if found is None or found.verdict == "possible":
                     fixed.append(literal)
-                    model = found.model
+                    model = model if found is None else found.model
+                    granted.add(path)
                     break
         for path in sorted(world.made):
-            if isinstance(world.made[path], Texts):
+            if isinstance(world.made[path], Texts) and path not in granted:
                 model = _shrink(session, world, path, fixed, model)
     return Answer("possible", frozenset(), model)
+
+
+def _met(session: Session, model: Any, wish: Truth) -> bool:
+    """Tell whether a model grants a wish as it is."""
+    if isinstance(wish, bool):
+        return wish
+    return bool(session.logic.z3.is_true(model.eval(wish, model_completion=True)))
 
 
 def _shrink(session: Session, world: World, path: str, fixed: list[Any], model: Any) -> Any:
@@ -71,20 +80,20 @@ def _shrink(session: Session, world: World, path: str, fixed: list[Any], model: 
     return model
 
 
-def _wishes(world: World) -> Iterator[list[Truth]]:
+def _wishes(world: World) -> Iterator[tuple[str, list[Truth]]]:
     """Yield, for each variable, truths to try in turn: the law of the land first, then the facts."""
     paths = sorted(world.made, key=lambda path: (path not in _FIRST, not path.startswith("has:"), path))
     for path in paths:
         variable = world.made[path]
         if isinstance(variable, Texts):
-            yield [world.same(variable, Texts(frozenset(wish))) for wish in _sets(path)]
+            yield path, [world.same(variable, Texts(frozenset(wish))) for wish in _sets(path)]
         elif isinstance(variable, Text):
-            yield [world.equal(variable, Text(wish)) for wish in _texts(world, path)]
+            yield path, [world.equal(variable, Text(wish)) for wish in _texts(world, path)]
         elif world.logic.z3.is_bool(variable):
             there = path.removeprefix("has:") in FACTS if path.startswith("has:") else path in _TRUE
-            yield [variable if there else world.logic.no(variable)]
+            yield path, [variable if there else world.logic.no(variable)]
         else:
-            yield [variable == (_LEVEL if ".sov" in path else 0)]
+            yield path, [variable == (_LEVEL if ".sov" in path else 0)]
 
 
 def _sets(path: str) -> list[tuple[str, ...]]:

@@ -20,12 +20,13 @@ from allod.policy.proof.law import Law
 from allod.policy.proof.leaning import fact_names, paths
 from allod.policy.proof.ordinary import settle
 from allod.policy.proof.report import Counterexample, How, Mutant, Proof, Statement
-from allod.policy.proof.session import Answer, Session
+from allod.policy.proof.session import Answer, Session, loose
 from allod.policy.proof.situation import read, situation, told
 from allod.policy.proof.statements import theorem_of
 
 Told = Callable[[str], None]
 UNDECIDED: Final = "the solver found no answer in time"
+LOOSE: Final = "its counterexample leans on `like` or on names of statutes, and cannot be configured"
 
 
 class Prover:
@@ -45,7 +46,7 @@ class Prover:
         self.session: Final = Session([law], claims)
         self._policies: Final = dict(judge.policies_of(law))
         self._rules: Final = {rule.id: rule for rule in law.rules}
-        self._like: Final = _likes([*self._policies.values(), *claims.values()])
+        self._loose: Final = loose([*self._policies.values(), *claims.values()])
 
     def prove(self, one: Statement) -> Proof:
         """Prove a statement, or show why not.
@@ -128,7 +129,7 @@ class Prover:
         at = situation(values, (self.law,))
         if self._judged(one, at, policies, reference=False):
             return True
-        if self._like:
+        if self._loose:
             return False
         raise self._wrong(one, told(at, values, self.law.day))
 
@@ -141,10 +142,10 @@ class Prover:
 
     def _judged(self, one: Statement, at: Any, policies: judge.Policies, *, reference: bool) -> bool:
         given, holds = self._bodies[one.pack, one.id]
-        permitted = judge.judge(self.law, policies, at, reference=reference)
+        scene = judge.Scene(self.law, at)
+        permitted = scene.judge(policies, reference=reference)
         said = [
-            judge.judge(self.law, [("claim", judge.claim_policy(node))], at, reference=reference)
-            for node in (given, holds)
+            scene.judge([("claim", judge.claim_policy(node))], reference=reference) for node in (given, holds)
         ]
         met = said[0].compiled or said[0].erred[0], bool(said[0].reference) or said[0].erred[1]
         opinions = {(permitted.compiled, met[0], said[1].compiled)}
@@ -157,8 +158,8 @@ class Prover:
         values = read(self.session, answer.model)
         at = situation(values, (self.law,))
         if not self._judged(one, at, list(self._policies.items()), reference=True):
-            if self._like:
-                return self._outcome(one, "undecided", "a counterexample leans on `like` and does not exist")
+            if self._loose:
+                return self._outcome(one, "undecided", LOOSE)
             raise self._wrong(one, told(at, values, self.law.day))
         waived = sorted(set(one.fails_without) & self.law.relaxed)
         reason = "waived: " + ", ".join(waived) if waived else ""
@@ -186,10 +187,3 @@ class Prover:
             facts=fact_names(read_by),
             mutants=mutants,
         )
-
-
-def _likes(node: Any) -> bool:
-    """Tell whether an expression uses ``like``."""
-    if isinstance(node, list):
-        return any(_likes(item) for item in node)
-    return isinstance(node, dict) and ("like" in node or any(_likes(item) for item in node.values()))

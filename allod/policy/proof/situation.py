@@ -16,12 +16,13 @@ from allod.policy.evidence import SEAL_LENGTH
 from allod.policy.facts import EVIDENCE, UNKNOWN_ORIGIN, origins
 from allod.policy.proof.law import Law
 from allod.policy.proof.session import Session
-from allod.policy.proof.strings import Text, Texts
+from allod.policy.proof.strings import FRESH, Text, Texts
 from allod.policy.proof.world import World
 
 HOME: Final = "DE"
 APP, TENANT, OPERATOR, DEPLOYMENT = "an-app", "a-tenant", "an-operator", "a-deployment"
 _WHOLE: Final = Decimal(100)
+_STATUTES: Final = "resource.operator.compelled_by.names"
 _DIGEST: Final = "sha256:" + "0" * 64
 
 
@@ -56,8 +57,14 @@ def read(session: Session, model: Any, world: World | None = None) -> dict[str, 
 
 
 def situation(values: Mapping[str, Any], laws: tuple[Law, ...]) -> Situation:
-    """Write the values of a world as a configuration with one deployment and a request."""
-    return _Writer(values, laws).write()
+    """Write the values of a world as a configuration with one deployment and a request.
+
+    Fresh words among an operator's statutes are given names of the origins the world says it has; where one
+    fresh word would have to be of several, there is no such configuration, and the rules will not confirm it.
+    """
+    names, others = _statutes(values)
+    renamed = {path: _renamed(value, others) for path, value in values.items()}
+    return _Writer({**renamed, _STATUTES: names}, laws).write()
 
 
 class _Writer:
@@ -135,7 +142,7 @@ class _Writer:
             controlled_from=self._fact(
                 f"{at}.controlled_from", places(get(f"{at}.controlled_from.codes", ()))
             ),
-            compelled_by=self._fact(f"{at}.compelled_by", self._statutes()),
+            compelled_by=self._fact(f"{at}.compelled_by", get(_STATUTES, ())),
             owners=self._fact(f"{at}.owners", self._owners()),
             agreements=self._named(at, "agreements"),
             attestations=self._named(at, "attestations"),
@@ -194,19 +201,6 @@ class _Writer:
         names = places(self._values.get(path, ()))
         return names[0] if names else ""
 
-    def _statutes(self) -> tuple[str, ...]:
-        at = "resource.operator.compelled_by"
-        wanted = set(self._values.get(f"{at}.origins", ()))
-        names = self._values.get(f"{at}.names")
-        if names is None:
-            return tuple(sorted("LAW" if code == UNKNOWN_ORIGIN else f"{code}-LAW" for code in wanted))
-        named = [name for name in names if not name.startswith("other-")]
-        lacking = sorted(wanted - origins(named))
-        others = len(names) - len(named)
-        lacking += sorted(wanted)[:1] * max(0, others - len(lacking))
-        new = ["LAW" if code == UNKNOWN_ORIGIN else f"{code}-LAW" for code in lacking]
-        return tuple(sorted([*named, *(f"{name}-{n}" for n, name in enumerate(new, 1))]))
-
     def _owners(self) -> tuple[Owner, ...]:
         at = "resource.operator.owners"
         largest = self._values.get(f"{at}.largest_outside_eu", 0)
@@ -220,6 +214,26 @@ class _Writer:
         ]
         inside = _WHOLE - Decimal(total) / 100
         return (*outside, Owner(name="others", jurisdiction=HOME, percent=inside))
+
+
+def _statutes(values: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the statutes an operator is under, and what fresh words among them are called."""
+    wanted = set(values.get(_STATUTES.replace("names", "origins"), ()))
+    given = values.get(_STATUTES, ())
+    named = [name for name in given if not name.startswith(FRESH)]
+    lacking = sorted(wanted - origins(named)) or sorted(wanted)[:1]
+    fresh = [name for name in given if name.startswith(FRESH)]
+    laws = [f"{'' if code == UNKNOWN_ORIGIN else code + '-'}LAW" for code in lacking]
+    if _STATUTES in values and not fresh:
+        return tuple(named), {}
+    laws += [f"{laws[0]}-{n}" for n in range(2, 2 + len(fresh) - len(laws))] if laws else []
+    return tuple(sorted({*named, *laws})), dict(zip(fresh, laws, strict=False))
+
+
+def _renamed(value: Any, others: Mapping[str, str]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(sorted(others.get(one, one) for one in value))
+    return others.get(value, value) if isinstance(value, str) else value
 
 
 def places(codes: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ from allod.policy.facts import UNKNOWN_ORIGIN
 
 Sort = Literal["place", "word"]
 PLACES: Final = (*sorted(jurisdiction.COUNTRIES), *sorted(jurisdiction.BLOCS), UNKNOWN_ORIGIN)
+FRESH: Final = "other-"
+"""How fresh words are called; no rule names one so."""
 _PLACE_NAMES: Final = frozenset({"bloc", "codes", "origins", "maker", "banned_makers", "home"})
 
 
@@ -74,7 +76,7 @@ class Alphabet:
 
     def name(self, at: int) -> str:
         """Return the string with a number; a fresh one gets a name of its own."""
-        return self.known[at] if at < len(self.known) else f"other-{at - len(self.known) + 1}"
+        return self.known[at] if at < len(self.known) else f"{FRESH}{at - len(self.known) + 1}"
 
     def names(self, mask: int) -> tuple[str, ...]:
         """Return the strings of a set given as a number, sorted."""

@@ -3,9 +3,10 @@
 Every expression becomes a pair: whether it evaluates without error, and to what. ``&&``, ``||`` and ``if``
 shield what they do not evaluate, as in Cedar. A missing attribute, an unknown entity and a number beyond 64
 bits are errors; a rule that errors is not satisfied, and whoever decides denies. An operator, a type or a
-comparison that is not modelled exactly refuses; nothing is approximated, but for one thing: ``like`` on a
-word that nobody names may be either true or false. A proof stands all the same; a counterexample that leans
-on it may turn out not to exist, and is then reported as undecided.
+comparison that is not modelled refuses. Two things are modelled with room to spare: ``like`` on a word that
+nobody names may be either true or false, and one statute that nobody names may be law of several places. A
+proof stands all the same; a counterexample that leans on them may turn out not to exist, and is then reported
+as undecided.
 Source: Cedar language reference, operators; held equal to the compiled rules and to cedarpy by a test.
 """
 

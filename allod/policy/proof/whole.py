@@ -64,7 +64,7 @@ def prove_packs(
     statements += for_every_law(tenant_bloc) if built_in else ()
     total = len(statements) + len(COMPARISONS) + 1
     proofs: list[Proof] = []
-    provers = _Provers(law, statements)
+    provers = Provers(law, statements)
     for one in statements:
         proofs.append(provers.prove(one))
         told(len(proofs), total)
@@ -78,7 +78,7 @@ def prove_packs(
     return _report(law, proofs, session, wanted, tuple(assumptions))
 
 
-class _Provers:
+class Provers:
     """A prover for each pack with what it requires, and one for all packs, where that is not enough.
 
     What a pack's own rules prove, they prove beside any others: those only remove. And what counts as a
