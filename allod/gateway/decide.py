@@ -111,9 +111,7 @@ class Decider:
 
     """
 
-    def __init__(
-        self, policy: Policy, fleet: Fleet, book: Book | None, shadow: Shadow | None = None
-    ) -> None:
+    def __init__(self, policy: Policy, fleet: Fleet, book: Book | None, shadow: Shadow | None = None) -> None:
         self.policy, self.fleet, self._book = policy, fleet, book
         self.shadow, self.snapshot = shadow, snapshot_of(fleet)
         self._tariffs: Tariffs | None = None

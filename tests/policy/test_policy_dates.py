@@ -242,6 +242,8 @@ def test_the_nearest_change_may_be_a_piece_of_evidence() -> None:
     rule = forbid("x.1", 'unless { principal.attestations.declared.containsAll(["dpia", "fria"]) }')
     found = policy_of(law(rule)).nearest(ask(**PRESS))
     assert {one.change for one in found} == {
-        "attestation 'dpia', graded declared, for app press; "
-        "attestation 'fria', graded declared, for app press"
+        (
+            "attestation 'dpia', graded declared, for app press; "
+            "attestation 'fria', graded declared, for app press"
+        )
     }
