@@ -47,7 +47,8 @@ def safe(cell: str) -> str:
     before it (CWE-1236), also behind blanks of any kind, which some programs drop.
     """
     text = cell.translate(_CLEAN)
-    return "'" + text if text.startswith(FORMULA) or text.lstrip().startswith(FORMULA) else text
+    begins = (text.lstrip(" "), text.lstrip())
+    return "'" + text if any(one.startswith(FORMULA) for one in begins) else text
 
 
 def write_sheet(out: IO[str], sheet: Sheet, preamble: Iterable[str] = ()) -> int:

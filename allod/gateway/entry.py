@@ -24,6 +24,7 @@ from allod.routing.question import bounds_of, output_limit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from decimal import Decimal
 
     from allod.domain.decision import Attempt
     from allod.domain.errors import AllodError
@@ -229,7 +230,7 @@ class Entry:
 
     def rows(self) -> tuple[LedgerRow, ...]:
         """Settle every attempt: one ledger row each, whatever became of it (I4)."""
-        return tuple(self._row(report) for report in self.reports)
+        return tuple(map(self._row, self.reports))
 
     def _row(self, report: AttemptReport) -> LedgerRow:
         admitted, name = self._ask.admitted, report.attempt.deployment
@@ -282,7 +283,7 @@ class Entry:
             receipt=receipt,
             deployment=name,
             jurisdiction=deployment.processing.value if deployment.processing else "unknown",
-            cost=plain(sum((r.cost_usd for r in rows), ZERO)) if rows else None,
+            cost=plain(_cost(rows)) if rows else None,
             simulated=self.description(name).evidence == "simulated",
         )
 
@@ -353,7 +354,7 @@ class Entry:
             conditions=self.decision.eligibility.conditions.get(row.deployment),
             relaxed=self.decision.relaxed(row.deployment),
             usage=_total(rows),
-            cost_usd=sum((r.cost_usd for r in rows), ZERO),
+            cost_usd=_cost(rows),
             price_digest=row.price_digest,
             basis=min((r.basis for r in rows), key=WEAKEST.index),
             attempts=len(rows),
@@ -371,6 +372,10 @@ async def _count(engine: Engine, call: ChatCall, take: Take, estimate: int) -> N
 
 def _reason(status: AttemptStatus, error: AllodError | None) -> str:
     return "" if error is None else getattr(error, "kind", "law" if status == "refused" else "integrity")
+
+
+def _cost(rows: tuple[LedgerRow, ...]) -> Decimal:
+    return rows[0].cost_usd if len(rows) == 1 else sum((row.cost_usd for row in rows), ZERO)
 
 
 def _total(rows: tuple[LedgerRow, ...]) -> Usage:

@@ -212,7 +212,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def read_on(self) -> None:
         """Read what the client sends, unless requests that it sent already still wait for their turn."""
-        if not self._queued:
+        if self.flow.read_paused and not self._queued:
             self.flow.resume_reading()
 
     # --- a request that asks for another protocol: it is answered as any other (RFC 9110 section 7.8)

@@ -34,6 +34,7 @@ from allod.policy.forms import (
 )
 from allod.policy.lint import lint_policy
 from allod.policy.lists import PlaceList
+from allod.policy.literals import check_literals
 from allod.policy.naming import check_facts, check_manifest, check_rule
 
 __all__ = [
@@ -351,6 +352,7 @@ def _rule(policy: Expression) -> Rule:
             "; ".join(findings),
             "turn the test round",
         )
+    check_literals(notes["id"], policy)
     bodies = [step["body"] for step in policy["conditions"]]
     since, until = _dated(notes, "since"), _dated(notes, "until")
     if since is not None and until is not None and until <= since:

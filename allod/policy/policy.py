@@ -22,6 +22,7 @@ from allod.policy import digests, facts, lists
 from allod.policy.closures import Env, Store, Uid, store_of, value_of
 from allod.policy.compiler import CompiledRule, Program, Verdict, compile_rule
 from allod.policy.explain import Scene, explain
+from allod.policy.literals import classes_tested
 from allod.policy.naming import join_statutes
 from allod.policy.nearest import nearest_changes
 from allod.policy.pack import BASE, PERMIT, Pack, Rule, unknown_name
@@ -108,6 +109,9 @@ class Policy:
         self.classes: Final = BASE_CLASSES.union(
             fleet.tenant.resident_classes, *(pack.manifest.classes for pack in self.packs)
         )
+        for rule in rules:
+            for name in sorted(classes_tested(rule.policy) - self.classes):
+                raise unknown_name(f"rule {rule.id!r} asks for data class", name, self.classes)
         for deployment in fleet.deployments.values():
             if deployment.operator not in fleet.operators:
                 raise unknown_name(

@@ -17,7 +17,8 @@ SALT_BYTES: Final = 32
 
 def commitment(salt: bytes, body: bytes) -> str:
     """Commit to a whole body: ``sha256:`` and the hex of SHA-256(salt || body)."""
-    _check(salt)
+    if len(salt) != SALT_BYTES:
+        raise _unsalted(salt)
     return "sha256:" + hashlib.sha256(salt + body).hexdigest()
 
 
@@ -27,7 +28,8 @@ class StreamCommitment:
     __slots__ = ("_hash", "update")
 
     def __init__(self, salt: bytes) -> None:
-        _check(salt)
+        if len(salt) != SALT_BYTES:
+            raise _unsalted(salt)
         self._hash = hashlib.sha256(salt)
         self.update = self._hash.update
 
@@ -57,6 +59,5 @@ def pseudonym(secret: bytes, kind: str, name: str) -> str:
     return "p_" + hmac.new(secret, text, "sha256").hexdigest()[:32]
 
 
-def _check(salt: bytes) -> None:
-    if len(salt) != SALT_BYTES:
-        raise Invalid("the salt has the wrong length", f"got {len(salt)} bytes, expected {SALT_BYTES}")
+def _unsalted(salt: bytes) -> Invalid:
+    return Invalid("the salt has the wrong length", f"got {len(salt)} bytes, expected {SALT_BYTES}")

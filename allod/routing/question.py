@@ -168,8 +168,10 @@ def question_of(
 
 def output_limit(max_output_tokens: int | None, deployment: Deployment) -> int:
     """Return the output limit in force at a deployment, per choice: the lower of the caller's and its own."""
-    limits = [n for n in (max_output_tokens, deployment.max_output_tokens) if n is not None]
-    return min(limits, default=DEFAULT_OUTPUT_TOKENS)
+    own = deployment.max_output_tokens
+    if max_output_tokens is None:
+        return DEFAULT_OUTPUT_TOKENS if own is None else own
+    return max_output_tokens if own is None else min(own, max_output_tokens)
 
 
 def bounds_of(question: Question, deployment: Deployment) -> Bounds:

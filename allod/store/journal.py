@@ -158,7 +158,8 @@ class Journal:
         self.folder, self.current, self.spare = folder, first, None
         self.next_seq, self.leaves, self.reserved = next_seq, leaves, 0
         self.lock = threading.Lock()
-        self._kept = b""
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self.on_turn: Callable[[Segment], None] = _nobody
         self._use(first)
 
@@ -177,15 +178,16 @@ class Journal:
         """
         segment = self.current
         data = segment.codec.write(kind, frame)
-        held = self.reserved + more - less
-        if segment.end + len(data) + held > segment.size:
-            segment = self._room(len(data), held, must=less > 0)
+        size, held = len(data), self.reserved + more - less
+        if segment.end + size + held > segment.size:
+            segment = self._room(size, held, must=less > 0)
             data = segment.codec.write(kind, frame)
         if keep:
-            self._kept += data
+            self._kept.append(data)
+            self._kept_bytes += size
         else:
             self._write(segment, data)
-        segment.end += len(data)
+        segment.end += size
         self.reserved = held
         seq = self.next_seq
         self.next_seq = seq + 1
@@ -203,17 +205,17 @@ class Journal:
 
     def _write(self, segment: Segment, data: bytes) -> None:
         """Write bytes to where ``segment`` ends, what is kept before them."""
+        at = segment.end - self._kept_bytes
         if self._kept:
-            data, at = self._kept + data, segment.end - len(self._kept)
-        else:
-            at = segment.end
+            data = b"".join((*self._kept, data))
         try:
             done = os.pwrite(segment.fd, data, at)
             if done != len(data):
                 write_all(segment.fd, data[done:], at + done)
         except OSError as fault:
             raise unwritable(segment.path, fault) from fault
-        self._kept = b""
+        self._kept.clear()
+        self._kept_bytes = 0
 
     def rotate(self) -> Segment | None:
         """Move on to the spare if frames were written and it can hold what is reserved; under ``lock``.

@@ -60,6 +60,7 @@ def rotate_key(
         Unavailable: in use, or the disk cannot be written. Integrity: the home does not hold.
 
     """
+    Lock(home).release()
     history.settle(home)
     old, new = load_keys(home).signer, _next(home, chance, step)
     store = Store.open(home, clock=lambda: at_ms)

@@ -198,6 +198,8 @@ def bring_in(
             f"signed but not there: {sorted(missing)[:8]}; there but not signed: {sorted(extra)[:8]}",
             "carry it again",
         )
+    if MANIFEST not in signed.files:
+        raise Integrity("this folder is not an export", f"it holds no {MANIFEST}", "export the model again")
     content = _small(folder, MANIFEST, manifest.MAX_MANIFEST_BYTES, signed.files[MANIFEST])
     for path in signed.files:
         if not path.startswith(FILES + "/"):
@@ -238,7 +240,7 @@ def _extras(folder: Path, m: Manifest, signed: signature.Signed, trust: Trust) -
 
     template = None
     if m.template_replaced and m.template is not None:
-        template = paper(m.template, gguf.MAX_TEMPLATE_BYTES).decode()
+        template = formats.text(paper(m.template, gguf.MAX_TEMPLATE_BYTES), "template.jinja")
     ours = _small(folder, MODEL_SIGNATURE, signature.MAX_BUNDLE_BYTES, signed.files.get(MODEL_SIGNATURE))
     return Extras(
         template=template,

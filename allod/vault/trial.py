@@ -16,6 +16,7 @@ text otherwise.
 
 from __future__ import annotations
 
+import html
 import itertools
 import json
 import re
@@ -167,25 +168,28 @@ class Literals:
 
 def _is_mark(word: str) -> bool:
     """Tell whether a literal is punctuation of a prompt format rather than something people say."""
-    return bool(_MARK.fullmatch(word))
+    return bool(_MARK.fullmatch(word.strip()))
 
 
-def _variants(word: str) -> Iterator[str]:
+def _variants(word: str, *, cases: bool) -> Iterator[str]:
     bare = word.strip()
-    for form in dict.fromkeys((bare, bare.upper(), bare.lower(), bare.title())):
+    for form in dict.fromkeys((bare, bare.upper(), bare.lower(), bare.title()) if cases else (bare,)):
         yield form
         yield f"Qzonza {form} Qztwoza"
 
 
 def _placed(got: str, base: str, words: dict[str, str]) -> bool:
-    """Tell whether a prompt is the base with other words in its places, as they are or escaped as in JSON."""
+    """Tell whether a prompt is the base with other words in its places, plain or escaped (JSON, XML)."""
     pattern = []
     for part in _PLACE.split(base):
         word = words.get(part)
         if word is None:
             pattern.append(re.escape(part))
             continue
-        forms = dict.fromkeys((word, json.dumps(word, ensure_ascii=False)[1:-1], json.dumps(word)[1:-1]))
+        forms = dict.fromkeys((
+            word, json.dumps(word, ensure_ascii=False)[1:-1], json.dumps(word)[1:-1],
+            html.escape(word, quote=False), html.escape(word), html.escape(word).replace("&#x27;", "&#39;"),
+        ))  # fmt: skip
         pattern.append("(?:" + "|".join(map(re.escape, forms)) + ")")
     return re.fullmatch("".join(pattern), got, re.DOTALL) is not None
 
@@ -219,11 +223,22 @@ class Trial:
         """
         if not self.bases:
             _refuse("it renders none of the conversations it was tried with")
-        written, tried = Literals(self.text), set[str]()
+        written = Literals(self.text)
+        self._words(written)
+        for number in written.numbers:
+            self._lengths(number)
+        self._days()
+        return tuple(self.flags)
+
+    def _words(self, written: Literals) -> None:
+        """Try what is written in the template, what is published, and what is heard meanwhile."""
+        tried: set[str] = set()
         if len(written.compared) > 2 * MAX_TRIGGERS:
             _refuse(f"it compares with over {2 * MAX_TRIGGERS} texts: nobody can review that")
-        for word in itertools.chain(written.compared, TRIGGERS):
+        for word in written.compared:
             self._try(word, tried)
+        for word in TRIGGERS:
+            self._try(word, tried, cases=False)
         sink = " ".join(word.strip() for word in written.compared if not _is_mark(word))[:MAX_LENGTH]
         if sink:
             self._try(sink, tried, limit=MAX_LENGTH)
@@ -236,14 +251,16 @@ class Trial:
                     f"it holds more than {MAX_TRIGGERS} texts; the rest were not tried as triggers"
                 ] = None
                 break
-            self._try(word, tried, shapes=3)
-        for number in written.numbers:
-            self._lengths(number)
-        self._days()
-        return tuple(self.flags)
+            self._try(word, tried, shapes=3, cases=False)
 
     def _try(
-        self, word: str, tried: set[str], limit: int = MAX_TRIGGER_CHARS, shapes: int | None = None
+        self,
+        word: str,
+        tried: set[str],
+        *,
+        limit: int = MAX_TRIGGER_CHARS,
+        shapes: int | None = None,
+        cases: bool = True,
     ) -> None:
         """Put a word wherever people may speak, first everywhere at once, then in one place at a time."""
         if word in tried or not word.strip() or len(word) > limit or "Qz" in word:
@@ -253,9 +270,9 @@ class Trial:
             _refuse(f"it compares with over {2 * MAX_TRIGGERS} texts: nobody can review that")
         for shape, base in self.bases[:shapes]:
             places = [place for place in PLACES if place in base]
-            for form in _variants(word):
+            for form in _variants(word, cases=cases):
                 self._compare(shape, base, _SAME | dict.fromkeys(places, form), word)
-            for place in places if len(places) > 1 else ():
+            for place in places if cases and len(places) > 1 else ():
                 self._compare(shape, base, _SAME | {place: f"Qzonza {word.strip()} Qztwoza"}, word)
 
     def _compare(self, shape: Shape, base: str, filled: dict[str, str], word: str) -> None:

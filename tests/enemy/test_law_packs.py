@@ -229,6 +229,36 @@ def test_I2_a_rule_that_hides_or_turns_what_it_tests_is_refused(body: str) -> No
         load(pack_files("x", forbid("x.1", body)))
 
 
+WORDS = (
+    'when { true } unless { resource has processing && !["UK"].containsAny(resource.processing.codes) }',
+    'when { true } unless { resource has transit && !resource.transit.codes.contains("EU") }',
+    'when { principal has risk && principal.risk == "hihg" }',
+    'when { principal.tenant.home == "UK" }',
+    'when { !["US", "U.S."].containsAny(principal.tenant.bloc) }',
+    'when { resource.engine == "openAI" }',
+    'when { true } unless { resource has seal && ["atested", "measured"].contains(resource.seal.grade) }',
+    'when { true } unless { resource has weights.maker && resource.weights.maker.contains("FRA") }',
+    'when { true } unless { Allod::List::"x.a".codes.contains("EL") }',
+)
+
+
+@pytest.mark.parametrize("body", WORDS)
+def test_a_rule_that_waits_for_a_word_nobody_says_is_refused(body: str) -> None:
+    with pytest.raises(Invalid, match="compares"):
+        load(pack_files("x", forbid("x.1", body)))
+
+
+def test_a_rule_about_a_class_that_does_not_exist_does_not_start() -> None:
+    pack = load(pack_files("x", forbid("x.1", 'when { context.classes.contains("phii") }')))
+    with pytest.raises(Invalid, match="'phii', which is not known") as error:
+        law(pack, hospital())
+    assert "did you mean 'phi'" in error.value.explain()
+    own = load(
+        pack_files("x", forbid("x.1", 'when { ["p-x"].containsAny(context.classes) }'), 'classes = ["p-x"]')
+    )
+    assert law(own, hospital()).eligible(ask("press", ("p-x",))).kept == ()
+
+
 # --- names that pass for others
 
 

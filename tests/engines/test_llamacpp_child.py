@@ -24,7 +24,7 @@ from allod.domain.errors import Unavailable
 from allod.engines.contract import EngineFault
 from allod.engines.llamacpp import build, held, process
 from allod.engines.llamacpp.driver import Tuning
-from allod.vault import template
+from allod.vault import examine, template
 from allod.vault.vault import Vault
 
 HERE = Path(__file__).parent
@@ -251,8 +251,13 @@ def test_a_template_bomb_is_refused_by_the_linter_and_killed_by_the_clock(
     with pytest.raises(Exception, match="template"):
         template.check(bomb)
     vault = Vault(tmp_path / "vault", shipped=tmp_path / "none")
-    with monkeypatch.context() as patched:
-        patched.setattr(template, "check", lambda _text: ())
+
+    def unlooked(_self: object, fd: int, name: str, **_more: object) -> examine.Report:
+        return examine.examine(fd, examine.Request(name=name))
+
+    with monkeypatch.context() as patched:  # in this process, and without a look at the template
+        patched.setattr(examine, "judge_templates", lambda *_a, **_k: ())
+        patched.setattr(examine.Examiner, "__call__", unlooked)
         vault.add(gguf_writer.tiny(tmp_path / "bomb.gguf", template=bomb), "bomb")
 
     async def body() -> None:

@@ -115,3 +115,4 @@ def test_a_running_gateway_keeps_the_log_to_itself(home: Home) -> None:
         for words in (["rotate"], ["export", "x"], ["verify"], ["revoke", "00000000"]):
             done = world.allod("log", *words, "--json")
             assert done.returncode == (2 if words[0] == "revoke" else 5), (words, done)
+    assert not (world.paths.keys / "log.key.next").exists()

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surface_reading import encode
 
+from allod.admission.sizes import measure
 from allod.domain.errors import Invalid
 from allod.gateway.surfaces.chat import ChatSurface
 from allod.gateway.surfaces.chat_request import EXTENSIONS
@@ -338,3 +339,36 @@ def test_a_changed_request_is_taken_or_refused_and_nothing_else(data):
         assert json.loads(raw)["error"]["message"]
     else:
         assert parsed.body["messages"] == body["messages"]
+
+
+SAID = [
+    {"role": "system", "content": "be brief"},
+    {"role": "user", "content": 'the "type" of a tool, and "assistant"'},
+    {"role": "developer", "content": [{"type": "text", "text": "in parts"}]},
+    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]},
+    {"role": "assistant", "content": "an answer"},
+    {"role": "assistant", "content": "an answer", "tool_calls": None},
+    {"role": "assistant", "content": None, "refusal": "no"},
+]
+CALLED = [
+    {"role": "assistant", "content": "let me look", "tool_calls": [CALL]},
+    {"role": "tool", "content": "42", "tool_call_id": "c1"},
+]
+
+
+@given(st.lists(st.sampled_from([*([one] for one in SAID), CALLED]), min_size=1, max_size=5))
+def test_what_is_called_plain_needs_nothing_and_measures_as_if_it_were_read(turns):
+    messages = [message for turn in turns for message in turn]
+    raw = encode({"model": "auto", "messages": messages})
+    parsed = CHAT.parse(raw)
+    assert parsed.plain == all(
+        isinstance(one["content"], str) and one["role"] != "tool" and not one.get("tool_calls")
+        for one in messages
+    )
+    if parsed.plain:
+        assert measure(parsed.body, raw, plain=True) == measure(parsed.body, raw)
+
+
+def test_a_word_of_tools_spelled_in_escapes_is_still_one():
+    raw = encode({"model": "auto", "messages": CALLED}).replace(b'"tool_calls"', b'"\\u0074ool_calls"')
+    assert not CHAT.parse(raw.replace(b'"role":"tool"', b'"role":"\\u0074ool"')).plain

@@ -14,7 +14,7 @@ from allod.domain.errors import Integrity, Invalid, Unavailable
 from allod.vault import carry
 from allod.vault.collect import collect
 from allod.vault.intake import Extras, Trust
-from allod.vault.manifest import text_digest
+from allod.vault.manifest import bytes_digest, text_digest
 from allod.vault.vault import Vault
 
 
@@ -139,9 +139,20 @@ def test_a_manifest_of_other_files_signed_by_a_trusted_key_is_refused(
         carry.bring_in(world.vault(tmp_path / "there"), carried, world.TRUST)
 
 
-def _top(folder: Path) -> dict[str, str]:
-    from allod.vault.manifest import bytes_digest
+def test_a_signed_folder_without_a_manifest_is_no_export(carried: Path, tmp_path: Path) -> None:
+    from allod.vault import signature
 
+    (carried / "manifest.json").unlink()
+    digests = {
+        str(p.relative_to(carried)): bytes_digest(p.read_bytes()) for p in carried.rglob("*") if p.is_file()
+    }
+    del digests["folder.sig"]
+    (carried / "folder.sig").write_bytes(signature.sign("h", digests, world.KEY))
+    with pytest.raises(Integrity, match="not an export"):
+        carry.bring_in(world.vault(tmp_path / "there"), carried, world.TRUST)
+
+
+def _top(folder: Path) -> dict[str, str]:
     return {p.name: bytes_digest(p.read_bytes()) for p in folder.iterdir() if p.is_file()}
 
 

@@ -78,6 +78,8 @@ def test_a_hidden_template_is_explained_and_replaced(home: Path) -> None:
     said = allod(home, "add", "h.gguf", status=2)
     assert "deploy" in said
     assert "--template" in said
+    (home / "odd.jinja").write_bytes(b"\xff\xfe")
+    assert "UTF-8" in allod(home, "add", "h.gguf", "--template", "odd.jinja", status=2)
     made = json.loads(allod(home, "add", "h.gguf", "--template", "plain.jinja", "--json"))
     assert made["template"] == text_digest(world.OPEN)
     assert made["template_replaced"]

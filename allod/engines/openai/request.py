@@ -50,7 +50,7 @@ def _kept(given: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
     kept = {
         key: value
         for key, value in given.items()
-        if value is not None and (key in taken or _is_taken(key, dialect))
+        if value is not None and (key in taken or (key not in OWNED and _is_taken(key, dialect)))
     }
     if "metadata" in kept:
         _strip_metadata(kept)
@@ -61,7 +61,7 @@ def _kept(given: dict[str, Any], dialect: Dialect) -> dict[str, Any]:
 
 def _is_taken(key: str, dialect: Dialect) -> bool:
     """Tell whether to send a parameter; raise where leaving it out would change what is asked for."""
-    if key in OWNED or key.lower().startswith(_PREFIX):
+    if key.lower().startswith(_PREFIX):
         return False
     if key in CORE and key not in dialect.lacks:
         return True

@@ -247,10 +247,10 @@ def _parents(vault: Vault, given: tuple[str, ...]) -> tuple[Any, ...]:
 @json_option
 def add(path: Path, name: str | None, as_json: bool, **given: Any) -> None:
     """Check a GGUF or safetensors file, or a model's folder, byte by byte, and take a copy by digest."""
-    from allod.vault import carry  # noqa: PLC0415
+    from allod.vault import carry, formats  # noqa: PLC0415
     from allod.vault.intake import Extras  # noqa: PLC0415
 
-    text = None if given["template"] is None else pem(given["template"]).decode()
+    text = None if given["template"] is None else formats.text(pem(given["template"]), "template.jinja")
     papers = [("evaluation", p) for p in given["evaluations"]] + [("audit", p) for p in given["audits"]]
     extras = Extras(
         template=text,

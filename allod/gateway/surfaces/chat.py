@@ -16,9 +16,14 @@ from allod.gateway.surfaces.chat_request import (
     KNOWN,
     NOT_SUPPORTED,
     VOCABULARY,
+    AssistantMessage,
     ChatRequest,
+    DeveloperMessage,
     Extensions,
+    Message,
     NamedChoice,
+    SystemMessage,
+    UserMessage,
 )
 from allod.gateway.surfaces.chat_stream import ChatStream
 from allod.gateway.surfaces.contract import Parsed, core_of
@@ -35,6 +40,7 @@ class ChatEcho(msgspec.Struct, frozen=True, kw_only=True):
 
 _PLAIN: Final = ChatEcho()
 _WITH_USAGE: Final = ChatEcho(include_usage=True)
+_ASKING: Final = frozenset({SystemMessage, DeveloperMessage, UserMessage})
 
 
 class ChatSurface:
@@ -61,9 +67,8 @@ class ChatSurface:
             demand_shallow(raw, body)
         stream = typed.stream is True
         _demand_sense(typed, stream)
-        # One of these stands in every body with a content part or a word of tools; the last could spell them.
-        plain = not (b'"type"' in raw or b'"tool' in raw or b'"function' in raw or b"\\u" in raw)
-        if not plain or b'"assistant"' in raw:
+        plain, answers = _shape(typed.messages)
+        if answers:
             _demand_order(body["messages"])
         metadata = body.pop("metadata", None)
         body.pop("store", None)
@@ -187,6 +192,17 @@ def _demand_sense(typed: ChatRequest, stream: bool) -> None:
         ):
             what = f"Tool choice '{choice.function.name[:64]}' not found in 'tools' parameter."
             raise Rejected(what, param="tool_choice", code="invalid_value")
+
+
+def _shape(messages: list[Message]) -> tuple[bool, bool]:
+    """Tell whether all messages are plain strings without a word of tools, and whether any are answers."""
+    plain, answers = True, False
+    for message in messages:
+        if type(message) not in _ASKING:
+            answers = True
+            plain = plain and type(message) is AssistantMessage and message.tool_calls is None
+        plain = plain and type(message.content) is str
+    return plain, answers
 
 
 def _only_with(param: str, other: str) -> Rejected:

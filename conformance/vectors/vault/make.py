@@ -19,6 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 HERE = Path(__file__).resolve().parent
 U8, U32, I32, F32, STRING, ARRAY, U64 = 0, 4, 5, 6, 8, 9, 10
+HEAD = """# Hostile files for a vault of weights
+
+Made by `make.py`; `index.json` holds the same for programs. A `file` is read by its name, a `folder` is one model, a
+`signature` is a bundle with the digests it is held against, under the key `signer.pem`. Those that are taken are sound.
+
+| vector | kind | to be | what taking it would have allowed |
+|---|---|---|---|"""
+SAID = {"refuse": "refused", "accept": "taken"}
 INDEX: list[dict[str, str]] = []
 KEY = ec.derive_private_key(20260726, ec.SECP256R1())
 OTHER_KEY = ec.derive_private_key(20270101, ec.SECP256R1())
@@ -347,6 +355,9 @@ def main() -> None:
     make_files()
     make_folders()
     make_signatures()
+    lines = [HEAD]
+    lines += [f"| {i['name']} | {i['reader']} | {SAID[i['expect']]} | {i['allowed']} |" for i in INDEX]
+    (HERE / "README.md").write_text("\n".join(lines) + "\n")
     (HERE / "index.json").write_text(json.dumps(INDEX, indent=1) + "\n")
     print(f"{len(INDEX)} vectors")
 
