@@ -164,8 +164,10 @@ def main() -> int:
              "--seed", str(given.seed), "--engine", engine],
             check=False, cwd=HERE, env=os.environ | {"PYTHONPATH": str(HERE)},
         )  # fmt: skip
+        if done.returncode:
+            print(f"{target}: ended with {done.returncode}; 72 is an interruption, anything else a finding")
         bad += done.returncode != 0
-    print("fuzz: nothing found" if bad == 0 else f"fuzz: {bad} targets with findings")
+    print("fuzz: nothing found" if bad == 0 else f"fuzz: {bad} targets did not end well")
     return 1 if bad else 0
 
 

@@ -168,7 +168,7 @@ class Literals:
 
 def _is_mark(word: str) -> bool:
     """Tell whether a literal is punctuation of a prompt format rather than something people say."""
-    return bool(_MARK.fullmatch(word.strip()))
+    return bool(_MARK.fullmatch(word.strip(" \t\n'\"`")))
 
 
 def _variants(word: str, *, cases: bool) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from world import Gateway, World, config, deployment
@@ -29,7 +30,8 @@ def test_text_fetches_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    world = World(tmp_path_factory.mktemp("pictures"), config([deployment("d", "answer")]))
+    detect = {"images": "ignored"}  # else every picture is unscanned, and counts as every resident class
+    world = World(tmp_path_factory.mktemp("pictures"), config([deployment("d", "answer")], detect=detect))
     with world.up("ward", "press") as up:
         yield up
 
@@ -43,3 +45,11 @@ def test_I1_resident_data_lead_nobody_to_an_address(
     answer = gateway.chat({"model": "d", **_body(url)}, app=app)
     assert answer.status == status, answer
     assert ("allod-receipt" in answer.headers) is (status == 200)
+
+
+def test_I1_a_picture_nobody_looks_into_leads_nobody_to_an_address_either(tmp_path: Path) -> None:
+    world = World(tmp_path / "home", config([deployment("d", "answer")]))
+    with world.up("press") as up:
+        answer = up.chat({"model": "d", **_body(FAR)}, app="press")
+    assert answer.status == 400
+    assert "not_supported" in answer.body.decode()

@@ -15,7 +15,7 @@ from world import World, chat
 from allod.gateway import compose
 from allod.gateway.cli import INTEGRITY
 from allod.receipts.commitment import digest
-from allod.routing.record import OLDER, read_record, write_record
+from allod.routing.record import OLDER, Recorded, read_record, write_record
 from allod.store.database import Database
 from gateway.replays import (
     DEPLOYMENTS,
@@ -94,6 +94,10 @@ def test_records_that_are_lost_or_damaged_are_counted(tmp_path: Path) -> None:
     assert command(root, "shadow").exit_code == INTEGRITY
 
 
+def _pinned_last(record: Recorded) -> tuple[bool, int]:
+    return len(record.facts.candidates) == 1, -len(record.plan.attempts)
+
+
 def test_a_record_of_nonsense_ends_nothing(tmp_path: Path) -> None:
     """Whoever can write the tables can write such a record, and its digest."""
     root = tmp_path / "home"
@@ -105,7 +109,7 @@ def test_a_record_of_nonsense_ends_nothing(tmp_path: Path) -> None:
             for name, body in link.execute("SELECT digest, body FROM decision_record ORDER BY digest")
             if read_record(body).plan.attempts
         ]
-        found.sort(key=lambda one: -len(read_record(one[1]).plan.attempts))
+        found.sort(key=lambda one: _pinned_last(read_record(one[1])))
         wrong = {
             0: lambda data: data["facts"]["candidates"][0].update(cost_usd="NaN", law=[]),
             1: lambda data: data["flags"].update(day="soon"),
