@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# Machines are shared and noisy: how long an example takes is not what a property is about.
+# In CI the same examples are tried each time; elsewhere new ones.
+settings.register_profile("allod", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("allod")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,7 +63,7 @@ _SETTINGS: Final = frozenset(
 """Members of a body that hold no text of the caller's, as short scalars."""
 UNREADABLE: Final = "UNREADABLE"
 """Counts what no detector can look into: pictures, sound, files."""
-INLINE_BYTES: Final = 4096
+INLINE_BYTES: Final = 2048
 """A longer request is prepared in a thread, so that others do not wait for it: digits without end cost a
 detector a hundred times what prose does."""
 SHORT_DIGITS: Final = 5
