@@ -138,7 +138,9 @@ class Preparation:
         self._known = classes
         self._without = frozenset(detect.without) | (frozenset() if detect.names else frozenset({"PERSON"}))
         self._detectors: dict[frozenset[str], Detector] = {}
-        self._detector, self._coverer = self._without_types(self._without), self._without_types(frozenset())
+        self._detector = self._without_types(self._without)
+        if any(app.pseudonymise for app in fleet.apps.values()):
+            self._without_types(frozenset())  # what covers: made now rather than for the first request
         self._fields = {name: Fields(t.fields) for name, t in fleet.tasks.items() if t.fields is not None}
         self._seen: dict[tuple[bytes, frozenset[str], frozenset[str]], _Part] = {}
         self._clean: dict[str, set[bytes]] = {
@@ -278,7 +280,7 @@ class Preparation:
             return None
 
     def _findings(self, text: str, deadline: float) -> Sequence[tuple[int, int, str]]:
-        scan = self._coverer.scan(text, frozenset(), deadline)
+        scan = self._without_types(frozenset()).scan(text, frozenset(), deadline)
         if not scan.complete or time.monotonic() > deadline:
             raise Integrity("a text could not be scanned whole", "it is too long, or took too long")
         return tuple((one.start, one.end, one.type) for one in scan.findings)

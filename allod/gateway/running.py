@@ -40,12 +40,12 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
         AllodError: what makes a start impossible: a damaged home, a busy log, an unknown engine or pack.
 
     """
-    fleet = setting.fleet
+    fleet, today = setting.fleet, datetime.now(UTC).date()
     decider = compose.decider(fleet, setting.packs)
-    approved = changes.enforce(setting, decider.policy, datetime.now(UTC).date())
+    approved = changes.enforce(setting, decider.policy, today)
     secret = compose.pseudonym_secret(setting.home)
     declassified = declassifying.load(
-        setting.home, setting.config.signers, datetime.now(UTC).date(), four_eyes=fleet.tenant.four_eyes
+        setting.home, setting.config.signers, today, four_eyes=fleet.tenant.four_eyes
     )
     preparation = Preparation(
         fleet, decider.policy.classes, setting.config.detect, declassified, secret, Gateway.defect
@@ -105,46 +105,29 @@ def _record_start(
 ) -> None:
     """Log that the gateway starts, with which law and fleet, each demand waived and each declassification."""
     now = gateway.now_ms()
-    packs, fleet = gateway.decider.policy.digests(gateway.decider.day(now))
-    gateway.store.append_notice(
-        NoticeFacts(
-            id=gateway.fresh_receipt(now),
-            at_ms=now,
-            tenant=gateway.tenant_pseudonym,
-            subject="start",
-            facts={
-                "packs": packs,
-                "fleet": fleet,
-                "configuration": gateway.decider.snapshot.digest,
-                **standing.facts(),
-            },
-        )
-    )
-    for waived in gateway.fleet.tenant.relax:
+
+    def note(subject: str, facts: dict[str, str], detail: str = "") -> None:
         gateway.store.append_notice(
             NoticeFacts(
                 id=gateway.fresh_receipt(now),
                 at_ms=now,
                 tenant=gateway.tenant_pseudonym,
-                subject="relaxation",
-                detail=waived.reason,
-                facts={"rule": waived.rule, "signer": waived.signer, "fleet": fleet},
+                subject=subject,
+                detail=detail,
+                facts=facts,
             )
         )
 
+    packs, fleet = gateway.decider.policy.digests(gateway.decider.day(now))
+    configuration = gateway.decider.snapshot.digest
+    note("start", {"packs": packs, "fleet": fleet, "configuration": configuration, **standing.facts()})
+    for waived in gateway.fleet.tenant.relax:
+        note("relaxation", {"rule": waived.rule, "signer": waived.signer, "fleet": fleet}, waived.reason)
     for one in declassified:
         said = one.said
-        facts = {"app": said.app, "types": ", ".join(said.types), "until": f"{said.until}"}
-        gateway.store.append_notice(
-            NoticeFacts(
-                id=gateway.fresh_receipt(now),
-                at_ms=now,
-                tenant=gateway.tenant_pseudonym,
-                subject="declassification",
-                detail=said.reason,
-                facts={**facts, "id": said.id, "signed": ", ".join(s.who for s in one.signatures)},
-            )
-        )
+        facts = {"app": said.app, "types": ", ".join(said.types), "until": f"{said.until}", "id": said.id}
+        signed = ", ".join(s.who for s in one.signatures)
+        note("declassification", {**facts, "signed": signed}, said.reason)
 
 
 def _notices(setting: Setting, gateway: Gateway) -> list[str]:

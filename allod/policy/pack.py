@@ -39,7 +39,8 @@ from allod.policy.naming import check_facts, check_manifest, check_rule
 
 __all__ = [
     "BASE", "PERMIT", "Case", "Manifest", "Name", "Obligation", "Pack", "Rule", "Source", "Theorem",
-    "Weighting", "digest_of_files", "expressions", "load_pack", "path_of", "run_lint", "unknown_name",
+    "Weighting", "digest_of_files", "expressions", "load_pack",
+    "parsed_schema", "path_of", "run_lint", "unknown_name",
 ]  # fmt: skip
 
 BASE: Final = "base"
@@ -98,7 +99,8 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
             raise Invalid(f"the pack has no {name}", f"got {sorted(texts)}", "add the file", param=name)
     manifest = _manifest(texts)
     schema = _schema(manifest.id, texts, schema)
-    rules = _rules(texts["policies.cedar"], schema)
+    parsed = parsed_schema(schema)
+    rules = _rules(texts["policies.cedar"], parsed)
     for rule in rules:
         check_rule(manifest.id, rule, BASE)
     if manifest.status == "skeleton":
@@ -107,7 +109,8 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
     theorems = _parse(texts, "theorems.toml", _Theorems)
     obligations = _parse(texts, "obligations.toml", _Obligations).obligation
     _check_names(rules, theorems.theorem, obligations)
-    _check_theorems(theorems.theorem, schema)
+    for theorem in theorems.theorem:
+        expressions(theorem, parsed)
     facts = [_parse(texts, name, _Facts) for name in sorted(texts) if name.startswith("facts/")]
     lists, names = [one for part in facts for one in part.list], [one for part in facts for one in part.name]
     statutes = check_facts(lists, names, [one for part in facts for one in part.statute])
@@ -130,7 +133,20 @@ def load_pack(files: Mapping[str, bytes], schema: str | None = None) -> Pack:
     )
 
 
-def expressions(theorem: Theorem, schema: str) -> tuple[Expression, Expression]:
+def parsed_schema(text: str) -> cedarpy.Schema:
+    """Parse a schema; once for all that is checked under it, as that takes longer than a check.
+
+    Raises:
+        Invalid: it is none.
+
+    """
+    try:
+        return cedarpy.Schema.from_str(text)
+    except (ValueError, RecursionError) as error:
+        raise Invalid("policies.cedar or its schema cannot be read", str(error), "correct it") from error
+
+
+def expressions(theorem: Theorem, schema: cedarpy.Schema) -> tuple[Expression, Expression]:
     """Return ``given`` and ``holds`` of a theorem in Cedar's JSON form, checked under a schema.
 
     Raises:
@@ -146,7 +162,7 @@ def expressions(theorem: Theorem, schema: str) -> tuple[Expression, Expression]:
         demand_bounds(wrapped, f"theorem {theorem.id!r}: {name}")
         try:
             est = json.loads(cedarpy.policies_to_json_str(wrapped))
-            problems = cedarpy.validate_policies(wrapped, cedarpy.Schema.from_str(schema)).errors
+            problems = cedarpy.validate_policies(wrapped, schema).errors
         except (ValueError, RecursionError) as error:
             raise Invalid(
                 f"theorem {theorem.id!r}: {name} cannot be read", str(error), "correct it"
@@ -217,11 +233,6 @@ def _check_names(
             raise Invalid(f"obligation {duty.article!r} is enforced by no rule", "", "name its rules")
         if duty.mode == "evidence" and not duty.export:
             raise Invalid(f"obligation {duty.article!r} is shown by no report", "", "name the export")
-
-
-def _check_theorems(theorems: tuple[Theorem, ...], schema: str) -> None:
-    for theorem in theorems:
-        expressions(theorem, schema)
 
 
 def _weighting(found: list[Weighting]) -> Weighting | None:
@@ -312,12 +323,12 @@ def _cases(texts: Mapping[str, str]) -> tuple[Case, ...]:
     return tuple(cases)
 
 
-def _rules(text: str, schema: str) -> tuple[Rule, ...]:
+def _rules(text: str, schema: cedarpy.Schema) -> tuple[Rule, ...]:
     """Parse, validate strictly, compile and lint every policy, in the order of the file."""
     demand_bounds(text, "policies.cedar")
     try:
         est = json.loads(cedarpy.policies_to_json_str(text))
-        problems = cedarpy.validate_policies(text, cedarpy.Schema.from_str(schema)).errors
+        problems = cedarpy.validate_policies(text, schema).errors
     except (ValueError, RecursionError) as error:
         raise Invalid("policies.cedar or its schema cannot be read", str(error), "correct it") from error
     if est["templates"] or est["templateLinks"]:

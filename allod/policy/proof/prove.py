@@ -14,7 +14,7 @@ import msgspec
 
 from allod.domain.errors import Integrity
 from allod.policy.compiler import Expression
-from allod.policy.pack import expressions
+from allod.policy.pack import expressions, parsed_schema
 from allod.policy.proof import judge
 from allod.policy.proof.law import Law
 from allod.policy.proof.leaning import fact_names, paths
@@ -35,8 +35,9 @@ class Prover:
     def __init__(self, law: Law, statements: Iterable[Statement]) -> None:
         self.law: Final = law
         self.statements: Final = tuple(statements)
+        schema = parsed_schema(law.schema)
         self._bodies: dict[tuple[str, str], tuple[Expression, Expression]] = {
-            (one.pack, one.id): expressions(theorem_of(one), law.schema) for one in self.statements
+            (one.pack, one.id): expressions(theorem_of(one), schema) for one in self.statements
         }
         claims = {
             f"{pack} {name} {part}": node
