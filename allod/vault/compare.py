@@ -171,7 +171,6 @@ def compare(
     """Compare tensors by name with a claimed parent's.
 
     Raises:
-        Invalid: numpy is not installed.
         Integrity: a file became shorter meanwhile.
 
     """

@@ -1,7 +1,7 @@
 """Tensors of a GGUF or safetensors file as numbers, a piece at a time.
 
-Needs numpy (the extra ``allod[compare]``). The file passed its structural check before; it is read through a
-descriptor, at most ``PIECE_BYTES`` at once, so memory does not grow with the model.
+The file passed its structural check before; it is read through a descriptor, at most ``PIECE_BYTES`` at
+once, so memory does not grow with the model.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from allod.domain.errors import Integrity, Invalid
+from allod.domain.errors import Integrity
 from allod.vault import gguf, safetensors
 
 if TYPE_CHECKING:
@@ -41,13 +41,9 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def numpy() -> Any:
-    """Import numpy (raises ``Invalid`` where it is not installed)."""
-    try:
-        import numpy as np  # noqa: PLC0415 (an extra)
-    except ImportError as error:
-        raise Invalid(
-            "numpy is not installed", "comparing weights is an extra", "pip install numpy"
-        ) from error
+    """Import numpy, which no start of the gateway needs."""
+    import numpy as np  # noqa: PLC0415 (heavy)
+
     return np
 
 

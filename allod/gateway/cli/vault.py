@@ -298,7 +298,7 @@ def verify(name: str | None, as_json: bool) -> None:
 @command.command("scan")
 @click.argument("target")
 @click.option("--parent", help="weights it is said to come from: a name of the vault")
-@click.option("--bits", is_flag=True, help="search lowest bits for hidden content (needs numpy)")
+@click.option("--bits", is_flag=True, help="search lowest bits for hidden content")
 @click.option("--strict", is_flag=True, help="exit with 3 where there is something to look at")
 @json_option
 def scan(target: str, parent: str | None, bits: bool, strict: bool, as_json: bool) -> None:

@@ -67,7 +67,7 @@ def run(vault: Vault, target: str, parent: str | None, *, bits: bool) -> Scan:
     """Scan a name of the vault or a path.
 
     Raises:
-        Invalid: no such thing, a file that may not enter, or numpy is missing.
+        Invalid: no such thing, or a file that may not enter.
         Integrity: the vault's file is not what was verified.
 
     """
