@@ -421,9 +421,8 @@ def test_nothing_grows_with_the_number_of_requests(tmp_path: Path) -> None:
             try:
                 return load.begin(record=canonical({"n": number}))
             except Unavailable as fault:
-                assert fault.kind == "storage"
-                assert fault.retry_after_ms
-                assert time.monotonic() < deadline, "the next segment was never prepared"
+                if fault.kind != "storage" or not fault.retry_after_ms or time.monotonic() > deadline:
+                    raise
                 time.sleep(0.01)
 
     for i in range(9000):
