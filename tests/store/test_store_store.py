@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from store_worlds import ANSWER, AT, BODY, QUICK, D, Requests, final, fresh, record_of, reopen, sound
 
 from allod.domain.errors import Integrity, Invalid, Unavailable
-from allod.receipts.canonical import canonical
 from allod.receipts.checkpoint import open_checkpoint
 from allod.receipts.commitment import digest
 from allod.receipts.leaves import NoticeFacts
@@ -408,35 +407,6 @@ def test_keys_need_an_app_and_a_future(opened: tuple[Home, Store]) -> None:
     with pytest.raises(Invalid):
         revoke_keys(store.database, at_ms=AT)
     assert revoke_keys(store.database, at_ms=AT, digest="%") == 0
-
-
-def test_nothing_grows_with_the_number_of_requests(tmp_path: Path) -> None:
-    _, store = fresh(tmp_path / "home", Settings(gather_s=0.001, segment_bytes=4 << 20))
-    load = Requests(store)
-
-    def asked(number: int) -> str:
-        """Ask as a client that comes back does: on a slow disk the next segment may not be prepared yet."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                return load.begin(record=canonical({"n": number}))
-            except Unavailable as fault:
-                if fault.kind != "storage" or not fault.retry_after_ms or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-
-    for i in range(9000):
-        load.end(asked(i))
-    assert store.flush(60)
-    assert len(store._open) == 0
-    assert sum(map(len, store._recent)) <= 8192
-    assert sum(map(len, store._records)) <= 8192
-    assert not store._writer.behind
-    assert len(store._writer.derivation.pending) == 0
-    first = min(load.salts)
-    assert final(store, first)["status"] == "answered"
-    assert store.owner(first) == "triage"
-    store.close()
 
 
 def test_recent_requests_are_listed_newest_first(opened: tuple[Home, Store]) -> None:
