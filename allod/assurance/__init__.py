@@ -1,0 +1,1 @@
+"""Evaluations of deployments on an organisation's own examples: cases, checkers, what a score may claim."""
