@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from allod.assurance.cases import Message
 from allod.assurance.checkers import Verdict
 from allod.assurance.scores import Interval, binomial
 
@@ -50,6 +51,11 @@ def question(case: Case, answer: str, mark: str) -> str | None:
         f"\n\nANSWER\n<{mark}>\n{answer}\n</{mark}>\n\n"
         "Give one sentence of reason, then a last line: 'verdict: right' or 'verdict: wrong'."
     )
+
+
+def conversation(asked: str) -> tuple[Message, ...]:
+    """Return the conversation a judge is sent."""
+    return (Message(role="user", content=asked),)
 
 
 def read(answer: str) -> Verdict | None:
