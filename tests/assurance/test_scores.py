@@ -10,7 +10,8 @@ import pytest
 
 from allod.assurance.cases import Case
 from allod.assurance.judge import errors, question, read
-from allod.assurance.scores import Interval, beta_below, binomial, corrected, mean, paired, score
+from allod.assurance.scores import Interval, binomial, corrected, mean, paired, score
+from allod.domain.probability import beta_below
 
 
 @pytest.mark.parametrize(
