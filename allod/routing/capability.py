@@ -5,9 +5,9 @@ each worth a few observations; the organisation's own evaluations then count cas
 dozens of them outweigh any publication.
 
 A published score enters only through its audit (``Published``): what harness, which share of labels is known
-to be wrong, whether the model may have seen the test, what was not published. Each doubt makes the score worth
-less, and known label errors correct it: where a share e of labels is wrong a right answer is marked wrong, so a
-score s stands for a success between s and s + e; its middle is taken, and it is worth less by 2 e.
+to be wrong, whether the model may have seen the test, what was not published. Each doubt makes the score
+worth less, and known label errors correct it: where a share e of labels is wrong a right answer is marked
+wrong, so a score s stands for a success between s and s + e; the middle is taken and worth less by 2 e.
 """
 
 from __future__ import annotations
