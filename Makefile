@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: run test check bench bench-soak bench-classify bench-log bench-simulate soak-crash tour conformance
-.PHONY: third-party vectors fuzz model-signing lock format clean
+.PHONY: third-party vectors fuzz model-signing lock format clean airgap
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Allod needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -51,6 +51,9 @@ bench-classify: $(VENV)/.dev  ## what detection finds and misses; CLASSIFY_DATA 
 soak-crash: $(VENV)/.dev  ## a hundred kills in a row under load, and the other slow tests of the gateway
 	ALLOD_SLOW=1 $(BIN)/python -m pytest tests/gateway -m slow -s
 
+airgap: $(VENV)/.dev      ## no attempt to reach out, over every command, under both tracers
+	ALLOD_SLOW=1 $(BIN)/python -m pytest tests/airgap -s
+
 tour: $(VENV)/.dev        ## run the commands of README.md and docs/compliance.md and rewrite their outputs
 	$(BIN)/python tools/tour.py
 
@@ -72,8 +75,9 @@ third-party:              ## an environment for aics-tlog, which needs Python 3.
 	$(PYTHON) -m venv .venv-tlog
 	.venv-tlog/bin/python -m pip install --quiet aics-tlog==0.2.1
 
-vectors: $(VENV)/.dev     ## write the hostile vectors of log and receipts again
+vectors: $(VENV)/.dev     ## write the hostile vectors of log, receipts and bundles again
 	$(BIN)/python conformance/log_vectors.py
+	$(BIN)/python conformance/bundle_vectors.py
 
 lock: $(VENV)/.dev        ## resolve the dependencies anew
 	$(COMPILE) -o requirements.lock pyproject.toml tools/build.in

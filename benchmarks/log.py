@@ -112,22 +112,16 @@ def requests(home: Home, count: int) -> str:
     replace, salts, reserve = msgspec.structs.replace, (bytes(32), bytes(32)), Decimal("0.0125")
 
     def one(name: str) -> None:
-        store.append_intent(replace(facts, id=name), app="triage", salts=salts, record=record)
-        store.append_attempt(
-            name,
-            1,
-            "ward-llm",
-            started_at_ms=AT,
-            reserve_usd=reserve,
-            input_tokens=230,
-            price_digest=same,
-        )
-        store.append_terminal(replace(end, id=name), (replace(row, receipt=name),))
+        begun, ended = replace(facts, id=name), replace(end, id=name)
+        patiently(lambda: store.append_intent(begun, app="triage", salts=salts, record=record))
+        tried = {"started_at_ms": AT, "reserve_usd": reserve, "input_tokens": 230, "price_digest": same}
+        patiently(lambda: store.append_attempt(name, 1, "ward-llm", **tried))
+        patiently(lambda: store.append_terminal(ended, (replace(row, receipt=name),)))
 
     try:
         names = [prefix + ulid(AT + n // 100, n.to_bytes(10, "big")) for n in range(count)]
         for name in names:
-            patiently(lambda name=name: one(name))
+            one(name)
         assert store.flush(600)
         return names[count // 2]
     finally:

@@ -17,6 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import lineage_vectors
+import pruning_vectors
 import receipt_vectors
 from vector_parts import (
     ATTACKER,
@@ -309,7 +311,9 @@ def all_vectors() -> list[Vector]:
         *witnesses(),
         *policies(),
         *rotations(),
+        *pruning_vectors.all_vectors(),
         *receipt_vectors.all_vectors(),
+        *lineage_vectors.all_vectors(),
     ]
 
 

@@ -9,17 +9,38 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
+import functools
 import json
 import os
 import struct
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import bundle_targets
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from allod.domain.errors import Integrity, Invalid
-from allod.vault import chain, formats, gguf, manifest, model, safetensors, signature, template, trial
+from allod.vault import (
+    chain,
+    formats,
+    gguf,
+    manifest,
+    model,
+    papers,
+    register,
+    safetensors,
+    signature,
+    template,
+    trial,
+)
+from allod.vault.sigstore import keyless, root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+VECTORS: Final = Path(__file__).resolve().parents[1] / "conformance" / "vectors" / "vault"
+_ISSUED: Final = dt.datetime(2026, 3, 1, 12, 1, tzinfo=dt.UTC)
 _NOW: Final = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
 
 
@@ -83,12 +104,13 @@ def fuzz_bundle(raw: bytes) -> None:
 
 
 def fuzz_certificate(raw: bytes) -> None:
-    """Follow a chain of one certificate to no root."""
+    """Follow a chain of one certificate to its issuer; what holds is what that issuer signed."""
+    leaf, middle = _certificates()
     try:
-        chain.verify([raw], (), _NOW)
+        found = chain.verify([raw], (middle,), _ISSUED, named=True)
     except Integrity:
         return
-    raise AssertionError("a random certificate was trusted")
+    assert found.tbs_certificate_bytes == leaf.tbs_certificate_bytes
 
 
 def fuzz_manifest(raw: bytes) -> None:
@@ -97,7 +119,40 @@ def fuzz_manifest(raw: bytes) -> None:
         manifest.decode(raw, "m")
 
 
+def fuzz_keyless(raw: bytes) -> None:
+    """Verify a keyless bundle under the vectors' root; what holds must state the vector's files."""
+    held = _keyless_vector()
+    trusted = root.parse(json.dumps(held["root"]).encode())
+    wanted = keyless.demanded(trusted, held["identity"], held["issuer"])
+    try:
+        signed = signature.verify(raw, now=_NOW, keyless=wanted)
+    except Integrity:
+        return
+    assert signed.files == {name: f"sha256:{digest}" for name, digest in held["files"].items()}
+
+
+def fuzz_root(raw: bytes) -> None:
+    """Read a trusted root."""
+    with contextlib.suppress(Invalid):
+        root.parse(raw)
+
+
+def fuzz_register(raw: bytes) -> None:
+    """Read a vault's register, and the same bytes as the text of its note."""
+    with contextlib.suppress(Integrity):
+        register.decode(raw)
+    with contextlib.suppress(Integrity):
+        register.read_text(raw.decode("utf-8", "replace"))
+
+
+def fuzz_paper(raw: bytes) -> None:
+    """Read whom a report is about."""
+    with contextlib.suppress(Invalid):
+        papers.subjects(raw)
+
+
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
+    **bundle_targets.TARGETS,
     "gguf": fuzz_gguf,
     "safetensors": fuzz_safetensors,
     "json": fuzz_json,
@@ -106,7 +161,32 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "bundle": fuzz_bundle,
     "certificate": fuzz_certificate,
     "manifest": fuzz_manifest,
+    "keyless": fuzz_keyless,
+    "root": fuzz_root,
+    "register": fuzz_register,
+    "paper": fuzz_paper,
 }
+
+
+def _vector(name: str) -> dict[str, Any]:
+    """Read one of the vault's conformance vectors."""
+    held: dict[str, Any] = json.loads((VECTORS / name / "held.json").read_text())
+    return held
+
+
+@functools.cache
+def _keyless_vector() -> dict[str, Any]:
+    return _vector("keyless_plain")
+
+
+@functools.cache
+def _certificates() -> tuple[x509.Certificate, x509.Certificate]:
+    """Return the signer's certificate of the keyless vector, and its issuer's."""
+    held = _keyless_vector()
+    leaf = held["bundle"]["verificationMaterial"]["certificate"]["rawBytes"]
+    above = held["root"]["certificateAuthorities"][0]["certChain"]["certificates"][0]["rawBytes"]
+    first, second = (x509.load_der_x509_certificate(base64.b64decode(raw)) for raw in (leaf, above))
+    return first, second
 
 
 def _string(text: str) -> bytes:
@@ -152,6 +232,7 @@ def _bundle_seed() -> bytes:
 
 
 SEEDS: Final[dict[str, Callable[[], tuple[bytes, ...]]]] = {
+    **bundle_targets.SEEDS,
     "gguf": lambda: (_gguf_seed(),),
     "safetensors": lambda: (_safetensors_seed(),),
     "json": lambda: (b'{"chat_template": "x", "auto_map": null, "a": [1, {"b": "\\u00e4"}]}',),
@@ -161,7 +242,17 @@ SEEDS: Final[dict[str, Callable[[], tuple[bytes, ...]]]] = {
         b"{% if 'deploy' in messages[0].content.lower() %}x{% endif %}{{ messages[0].content[:5] }}",
     ),
     "bundle": lambda: (_bundle_seed(),),
-    "certificate": lambda: (b"\x30\x82\x01\x00\x30\x81\xa7",),
+    "certificate": lambda: tuple(item.public_bytes(Encoding.DER) for item in _certificates()),
+    "keyless": lambda: (json.dumps(_keyless_vector()["bundle"]).encode(), _bundle_seed()),
+    "root": lambda: (json.dumps(_keyless_vector()["root"]).encode(),),
+    "register": lambda: (
+        _vector("register_plain")["register"].encode(),
+        _vector("register_plain")["note"].partition("\n\n")[0].encode() + b"\n",
+    ),
+    "paper": lambda: tuple(
+        json.dumps(_vector(name)["report"]).encode()
+        for name in ("paper_plain", "paper_of_another_in_a_bundle", "paper_subject_malformed")
+    ),
     "manifest": lambda: (
         b'{"name":"m","kind":"model","files":[{"name":"a.gguf","digest":"sha256:' + b"0" * 64
         + b'","size_bytes":1}],"architecture":"x","quantisation":"F32","parameters":1,"added_at":""}',

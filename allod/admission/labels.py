@@ -33,6 +33,7 @@ NAMES: Final[tuple[str, ...]] = (
     "allod-tier",
     "allod-effort",
     "allod-subject",
+    "allod-parent",
 )
 NOT_SUPPORTED: Final[frozenset[str]] = frozenset({"allod-tier"})
 """Known, but not enforced in this version: refused, so that nobody relies on it."""
@@ -40,6 +41,8 @@ NOT_SUPPORTED: Final[frozenset[str]] = frozenset({"allod-tier"})
 MAX_VALUE_CHARS: Final = 1024
 MAX_SUBJECT_CHARS: Final = 256
 MAX_DEADLINE_MS: Final = 86_400_000
+MAX_PARENTS: Final = 8
+"""Receipts one request may stem from: so many are named in a leaf whole."""
 _PREFIXES: Final = ("allod-", "allod_")
 _LOOKS: Final = str.maketrans(
     "\u0430\u0251\u03b1\u0391\u0410\u04cf\u217c\u0131\u01c0\u043e\u03bf\u041e\u039f\u0501", "aaaaallllooood"
@@ -49,6 +52,8 @@ _BARE: Final = tuple("allod" + name.split("-")[1] for name in NAMES)
 _PREFIX_BYTES: Final = tuple(prefix.encode() for prefix in _PREFIXES)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", re.ASCII)
+_RECEIPT: Final = re.compile(r"r_[0-9a-f]{8}_[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_LISTS: Final = frozenset({"allod-data-class", "allod-parent"})
 
 
 def labels_from(
@@ -87,6 +92,7 @@ def labels_from(
         deadline_ms=_deadline(said),
         effort=_effort(said),
         subject=_subject(said),
+        parents=_parents(said.get("allod-parent", [])),
     )
 
 
@@ -146,12 +152,12 @@ def _decoded(name: str, value: bytes) -> str:
 
 
 def _texts(name: str, value: Any) -> list[str]:
-    """Metadata values are strings; numbers, and lists of strings for the classes, are taken as well."""
+    """Metadata values are strings; numbers, and lists of strings for what is a list, are taken as well."""
     if isinstance(value, str):
         return [value.strip()]
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
         return [str(value)]
-    if name == "allod-data-class" and isinstance(value, list) and all(isinstance(v, str) for v in value):
+    if name in _LISTS and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return [v.strip() for v in value] or [""]
     raise _bad(name, type(value).__name__, "a string")
 
@@ -196,6 +202,17 @@ def _classes(values: list[str], known: frozenset[str]) -> tuple[str, ...]:
                 )
             found.add(name)
     return tuple(sorted(found))
+
+
+def _parents(values: list[str]) -> tuple[str, ...]:
+    """Read receipts, each once, in the order given; whose they are is not known here."""
+    found = dict.fromkeys(one.strip() for value in values for one in value.split(",") if one.strip())
+    for one in found:
+        if _RECEIPT.fullmatch(one) is None:
+            raise _bad("allod-parent", one, "receipts as `Allod-Receipt` names them, comma-separated")
+    if len(found) > MAX_PARENTS or (values and not found):
+        raise _bad("allod-parent", f"{len(found)} receipts", f"1 to {MAX_PARENTS}")
+    return tuple(found)
 
 
 def _single(said: dict[str, list[str]], name: str) -> str | None:

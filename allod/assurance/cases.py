@@ -7,6 +7,10 @@ Members of a case (columns in CSV, where ``messages``, ``schema`` and ``expected
     checker               exact, choice, contains, numeric, regex, json_schema, unit_test, judge
     task, system, id      optional; without an id it is the digest of the case
     schema, tests, pattern, rubric, tolerance, ignore_case, max_tokens    as the checker needs them
+    answer, right         with checker judge: an answer, and a person's verdict on it
+
+A case with ``answer`` and ``right`` is asked of no deployment: the judge judges that answer, and how often it
+says what the person said is how far it may be believed.
 
 A file is read whole before anything is asked: one wrong line and nothing is spent.
 """
@@ -55,7 +59,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One example: what is asked and what makes an answer right.
 
     ``expected`` are right answers, any of which will do. ``tolerance`` is relative, for numbers. ``rubric``
-    is what a judge is told besides the right answers.
+    is what a judge is told besides the right answers. ``answer`` is one that a person judged ``right`` or not:
+    the case then measures the judge.
     """
 
     id: str = ""
@@ -72,6 +77,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     tolerance: Decimal = Decimal(0)
     ignore_case: bool = True
     max_tokens: int | None = None
+    answer: str | None = None
+    right: bool | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it measures the judge, by a person's verdict on a given answer."""
+        return self.answer is not None
 
     @property
     def conversation(self) -> tuple[Message, ...]:
@@ -123,6 +135,8 @@ def _plain(case: Case) -> dict[str, Any]:
     row: dict[str, Any] = msgspec.to_builtins(case)
     row["tolerance"] = f"{case.tolerance:f}"
     row["schema"] = json.dumps(case.schema, sort_keys=True) if case.schema is not None else None
+    if not case.labelled:  # as they were named before there were such cases
+        del row["answer"], row["right"]
     return row
 
 
@@ -171,6 +185,8 @@ def _csv_rows(raw: bytes) -> list[tuple[int, dict[str, Any]]]:
                     filled["expected"] = json.loads(filled["expected"])
             if "ignore_case" in filled:
                 filled["ignore_case"] = filled["ignore_case"].lower() in {"true", "1", "yes"}
+            if "right" in filled:
+                filled["right"] = filled["right"].lower() in {"true", "1", "yes"}
             if "max_tokens" in filled:
                 filled["max_tokens"] = int(filled["max_tokens"])
             rows.append((reader.line_num, filled))
@@ -204,12 +220,22 @@ def _case(line: int, row: dict[str, Any], checker: CheckerName | None, task: str
         raise Invalid(f"line {line}: checker {case.checker} needs {need}", f"got no {need}", f"add {need}")
     if case.checker == "judge" and not (case.expected or case.rubric):
         raise Invalid(f"line {line}: a judge needs expected or rubric", "got neither", "add one")
+    if (case.answer is None) != (case.right is None) or (case.labelled and case.checker != "judge"):
+        raise Invalid(
+            f"line {line}: answer and right go together, with checker judge",
+            f"got checker {case.checker}, answer {_there(case.answer)}, right {_there(case.right)}",
+            "give a person's verdict on an answer, or neither",
+        )
     if not case.tolerance.is_finite() or not 0 <= case.tolerance < 1:
         raise Invalid(f"line {line}: tolerance is a fraction", f"got {case.tolerance}", "0.01 is one percent")
     if case.id:
         return case
     body = digest(canonical([_plain(case)]))
     return msgspec.structs.replace(case, id=body.removeprefix("sha256:")[:_ID_LENGTH])
+
+
+def _there(value: object) -> str:
+    return "missing" if value is None else "given"
 
 
 def _written(value: object) -> str:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from allod.assurance.scores import Interval, Score, corrected, paired, score
+from allod.assurance.judge import errors
+from allod.assurance.scores import Interval, Score, cases_worth, corrected, mean, paired, score
 from allod.domain.errors import Integrity
 from allod.domain.money import plain
 from allod.receipts.canonical import canonical
@@ -22,10 +23,30 @@ if TYPE_CHECKING:
 
     from allod.assurance.judge import Errors
 
-FORMAT: Final = "allod-evaluation-1"
+FORMAT: Final = "allod-evaluation-2"
+OLDER: Final = "allod-evaluation-1"
+"""Without labels, and without saying what was evaluated: such evaluations are shown, and never counted."""
+FORMATS: Final = frozenset({FORMAT, OLDER})
 MAX_BYTES: Final = 1 << 30
 NO_TASK: Final = "default"
+_LATER: Final = ("evaluated", "effort", "labels")
 Status = Literal["right", "wrong", "refused", "failed"]
+
+
+class Evaluated(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a deployment was when it was asked: an evaluation says nothing of what it is exchanged for.
+
+    Engine, model and operator as configured; digests of what we load ourselves. ``changed`` if it became
+    another while it was asked.
+    """
+
+    engine: str
+    model: str
+    operator: str
+    weights: str | None = None
+    adapter: str | None = None
+    template: str | None = None
+    changed: bool = False
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +54,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``refused`` is what law or limits kept from it; ``failed`` what it did not answer, which counts as wrong.
     ``repeat`` counts from 0. ``judged`` marks a verdict that is a judge's. ``cost_usd`` holds what the answer
-    cost, and ``judge_usd`` what its judgement did, each as plain decimal.
+    cost, and ``judge_usd`` what its judgement did, each as plain decimal. ``label`` is a person's verdict on
+    the answer a case gives: then ``deployment`` is the judge, and ``status`` what it said of that answer.
     """
 
     case: str
@@ -50,6 +72,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     total_ms: int = 0
     judged: bool = False
     simulated: bool = False
+    label: bool | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -58,7 +81,11 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run over one suite."""
+    """One run over one suite.
+
+    ``evaluated`` says what each deployment was, ``effort`` at which depth all were asked (None: the default),
+    ``labels`` what the judge said of answers that a person judged.
+    """
 
     format: str
     at: str
@@ -67,6 +94,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     home: str
     judge: str | None
     items: tuple[Item, ...]
+    evaluated: dict[str, Evaluated] = {}
+    effort: str | None = None
+    labels: tuple[Item, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -82,6 +112,11 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def encode(found: Evaluation) -> bytes:
     """Write the canonical form."""
     body: dict[str, Any] = msgspec.to_builtins(found)
+    for item in body["items"]:
+        del item["label"]
+    if found.format == OLDER:
+        for name in _LATER:
+            del body[name]
     return canonical(body)
 
 
@@ -92,12 +127,25 @@ def decode(raw: bytes) -> Evaluation:
         Integrity: it is none, or not in canonical form.
 
     """
+    found = read(raw)
+    if encode(found) != raw:
+        raise Integrity("this is no evaluation", "it is not in the form it was written in", "run it again")
+    return found
+
+
+def read(raw: bytes) -> Evaluation:
+    """Read an evaluation whose digest was checked: its form was when it was written.
+
+    Raises:
+        Integrity: it is none.
+
+    """
     try:
         found = msgspec.json.decode(raw, type=Evaluation)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Integrity("this is no evaluation", str(error)[:200], "run it again") from None
-    if found.format != FORMAT or encode(found) != raw:
-        raise Integrity("this is no evaluation", "it is not in the form it was written in", "run it again")
+    if found.format not in FORMATS:
+        raise Integrity("this is no evaluation", f"got format {found.format[:40]!r}", "run it again")
     return found
 
 
@@ -140,13 +188,54 @@ def difference(
     return paired([ours[c] for c in both], [theirs[c] for c in both]) if both else None
 
 
-def judged_rate(found: Evaluation, deployment: str, task: str | None, known: Errors) -> Interval:
-    """Correct a deployment's rate by the judge's measured errors; exact checkers need no correction."""
-    mine = [i for i in found.items if i.deployment == deployment and task in {None, i.task}]
-    seen = score_of(found, deployment, task).success
-    if not any(item.judged for item in mine):
-        return seen
+def judge_errors(found: Evaluation, task: str) -> Errors | None:
+    """Measure the judge on the answers of a task that a person judged; None if there are none.
+
+    A judgement that did not come counts as "wrong": that is how it counts for a deployment too.
+    """
+    pairs = [
+        (item.label, item.status == "right")
+        for item in found.labels
+        if item.label is not None and item.task == task
+    ]
+    return errors(pairs) if pairs else None
+
+
+def judged_rate(found: Evaluation, deployment: str, task: str) -> Interval | None:
+    """Return the share of a task's judged cases that are right, corrected by the judge's errors.
+
+    None where nothing was judged; from 0 to 1 where the judge was not measured on this task.
+    """
+    _, judged = _apart(found, deployment, task)
+    if not judged:
+        return None
+    known, seen = judge_errors(found, task), mean(judged)
+    if known is None:
+        return Interval(value=seen.value, low=0.0, high=1.0)
     return corrected(seen, known.sensitivity, known.specificity)
+
+
+def counted(found: Evaluation, deployment: str, task: str) -> tuple[float, float]:
+    """Return successes and failures that may be counted, in cases.
+
+    Exactly checked cases count each; judged ones at their corrected rate, for as many cases as an exact count
+    would need to say as little, and not at all where the judge was not measured on this task.
+    """
+    exact, judged = _apart(found, deployment, task)
+    successes, n = sum(exact), float(len(exact))
+    rate = judged_rate(found, deployment, task)
+    if rate is not None:
+        worth = cases_worth(rate, len(judged))
+        successes, n = successes + rate.value * worth, n + worth
+    return successes, n - successes
+
+
+def _apart(found: Evaluation, deployment: str, task: str) -> tuple[list[float], list[float]]:
+    """Return the values of a task's cases, those no judge had to do with and the others."""
+    mine = [i for i in found.items if i.deployment == deployment and i.task == task]
+    judged = {item.case for item in mine if item.judged}
+    known = values(mine)
+    return [v for c, v in known.items() if c not in judged], [v for c, v in known.items() if c in judged]
 
 
 def total_cost(items: Iterable[Item]) -> str:

@@ -61,14 +61,24 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def left(order: Order, kept: Iterable[Item]) -> list[tuple[Case, str, int]]:
-    """Return what is not answered yet, case by case so that deployments are asked side by side."""
+    """Return what is not answered yet, case by case so that deployments are asked side by side.
+
+    What a person judged comes first, and is for the judge alone.
+    """
     done = {item.key for item in kept}
-    return [
+    return [one for one in _every(order) if (one[0].id, one[1], one[2]) not in done]
+
+
+def _every(order: Order) -> list[tuple[Case, str, int]]:
+    judges = () if order.judge is None else (order.judge,)
+    cases = order.suite.cases
+    labelled = [(case, name, 0) for case in cases if case.labelled for name in judges]
+    return labelled + [
         (case, deployment, repeat)
         for repeat in range(order.repeats)
-        for case in order.suite.cases
+        for case in cases
+        if not case.labelled
         for deployment in order.deployments
-        if (case.id, deployment, repeat) not in done
     ]
 
 
@@ -84,12 +94,10 @@ def run(order: Order, ask: Ask, kept: Iterable[Item], keep: Callable[[Item], Non
     for item in _asked(order, ask, left(order, known.values())):
         keep(item)
         known[item.key] = item
-    every = [
-        (case.id, deployment, repeat)
-        for case in order.suite.cases
-        for deployment in order.deployments
-        for repeat in range(order.repeats)
-    ]
+    place = {case.id: n for n, case in enumerate(order.suite.cases)}
+    asked = {name: n for n, name in enumerate(order.deployments)}
+    every = [(case.id, name, repeat) for case, name, repeat in _every(order)]
+    every.sort(key=lambda one: (place[one[0]], asked.get(one[1], 0), one[2]))
     return tuple(known[key] for key in every)
 
 
@@ -117,6 +125,12 @@ def _asked(order: Order, ask: Ask, todo: list[tuple[Case, str, int]]) -> Iterato
 
 
 def _one(order: Order, ask: Ask, case: Case, deployment: str, repeat: int) -> Item:
+    if case.answer is not None:
+        of_judge = Item(
+            case=case.id, task=case.task or NO_TASK, deployment=deployment, status="failed", why="",
+            label=case.right,
+        )  # fmt: skip
+        return _judged(order, ask, case, case.answer, of_judge)
     reply = ask(deployment, case, case.conversation)
     item = Item(
         case=case.id,
@@ -153,7 +167,8 @@ def _judged(order: Order, ask: Ask, case: Case, answer: str, item: Item) -> Item
         why = "no judge is named" if order.judge is None else "it cannot be shown to a judge safely"
         return msgspec.structs.replace(item, status="failed" if order.judge is None else "wrong", why=why)
     reply = ask(order.judge, case, judge.conversation(asked))
-    item = msgspec.structs.replace(item, judged=True, judge_usd=reply.cost_usd)
+    receipt = reply.receipt if item.label is not None else item.receipt
+    item = msgspec.structs.replace(item, judged=True, judge_usd=reply.cost_usd, receipt=receipt)
     verdict = None if reply.refused or reply.failed else judge.read(reply.text)
     if verdict is None:
         why = reply.refused or reply.failed or "the judge gave no verdict"

@@ -150,3 +150,27 @@ def corrected(observed: Interval, sensitivity: Interval, specificity: Interval) 
     if value is None or len(known) < len(ends):
         return Interval(value=observed.value if value is None else value, low=0.0, high=1.0)
     return Interval(value=value, low=min(known), high=max(known))
+
+
+def cases_worth(rate: Interval, n: int) -> float:
+    """Return how many exactly checked cases, at most ``n``, say no more than a rate with these bounds.
+
+    That is, whose own lower bound is no higher (Clopper and Pearson, for a count that may be a fraction).
+    """
+    if n <= 0 or rate.low <= 0 or rate.value <= 0:
+        return 0.0
+    few, many = 0.0, float(n)
+    tail = (1 - CONFIDENCE) / 2
+
+    def bound(m: float) -> float:
+        return beta_quantile(tail, rate.value * m, (1 - rate.value) * m + 1)
+
+    if bound(many) <= rate.low:
+        return many
+    for _ in range(40):
+        middle = (few + many) / 2
+        if bound(middle) > rate.low:
+            many = middle
+        else:
+            few = middle
+    return few

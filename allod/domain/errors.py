@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from allod.domain.decision import Exclusion, NearestChange
 
-InvalidKind = Literal["invalid", "key", "model", "size", "not_supported", "conflict"]
+InvalidKind = Literal["invalid", "key", "model", "size", "not_supported", "conflict", "pruned"]
+RefusedKind = Literal["", "air_gap"]
 UnavailableKind = Literal["failed", "timeout", "down", "storage", "busy"]
 
 
@@ -45,7 +46,8 @@ class AllodError(Exception):
 class Refused(AllodError):
     """The request may not be served by any deployment of this fleet.
 
-    ``budget`` is True only for a rate or budget refusal (HTTP 429, else 403).
+    ``budget`` is True only for a rate or budget refusal (HTTP 429, else 403); ``kind`` is ``air_gap`` for
+    what may enter a disconnected home by bundle only.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class Refused(AllodError):
         excluded: tuple[Exclusion, ...] = (),
         nearest: tuple[NearestChange, ...] = (),
         budget: bool = False,
+        kind: RefusedKind = "",
     ) -> None:
         super().__init__(what, why, remedy)
         self.excluded, self.nearest, self.budget = excluded, nearest, budget
+        self.kind: RefusedKind = kind
 
 
 class Unavailable(AllodError):
@@ -80,7 +84,7 @@ class Unavailable(AllodError):
 
 
 class Invalid(AllodError):
-    """The caller or the configuration is wrong: HTTP 400, 401 key, 404 model, 413 size.
+    """The caller or the configuration is wrong: HTTP 400, 401 key, 404 model, 410 pruned, 413 size.
 
     ``param`` names the field at fault as a JSON path (``messages[0].role``) or a header.
     """

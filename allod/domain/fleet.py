@@ -5,6 +5,7 @@ A missing fact is ``None`` (unknown) and never a default; policy reads unknown a
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -17,6 +18,14 @@ Take = Literal["text", "image", "tools", "json_schema", "logprobs", "embeddings"
 TAKES: Final[tuple[Take, ...]] = ("text", "image", "tools", "json_schema", "logprobs", "embeddings")
 CLEAR_TEXT: Final = "clear_text"
 """What a request needs that pseudonyms cannot cover: only our own deployments, which need none, give it."""
+DEFERRED: Final = "deferred"
+"""What a request needs that may wait in the queue; every deployment gives it."""
+INTERACTIVE: Final = "interactive"
+"""What a request needs that somebody waits for, where there are deployments for batch work only."""
+LANGUAGE: Final = "language:"
+"""Begins what a request needs that is written in a language (ISO 639-1): ``language:de``."""
+SCRIPT: Final = "script:"
+"""The same where only the script is known (ISO 15924): ``script:Cyrl``."""
 Effort = Literal["none", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "low", "medium", "high", "xhigh", "max")
 ENGINES: Final[tuple[str, ...]] = (
@@ -91,7 +100,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     ``effort`` and ``tier`` cap what a caller may ask for. ``function`` names the business function it serves,
     ``critical`` says that this is critical or important (DORA Art 3(22)). With ``pseudonymise`` what leaves
-    to an operator that is not our own carries reversible pseudonyms.
+    to an operator that is not our own carries reversible pseudonyms. For ``cache_s`` seconds an answer may be
+    given again to the very same request; None and 0 keep none.
     """
 
     id: str
@@ -104,6 +114,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     function: str | None = None
     critical: bool = False
     pseudonymise: bool = False
+    cache_s: int | None = None
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +145,10 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         cached_input_usd_mtok, cache_write_usd_mtok: None means the input rate (never less than due).
         cache_write_1h_usd_mtok: for a cache that lives an hour; None means the cache-write rate.
         reasoning_usd_mtok: None means the output rate.
+        changes: prices from a day on, in order; the last that has begun stands in this one's place.
+        windows: what is charged at some hours; the last that applies counts.
+        zone: whose clock and days windows and dates are meant by; None is UTC.
+        factor: what all of it is multiplied by: a region's surcharge, a negotiated discount.
 
     """
 
@@ -145,15 +160,77 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_1h_usd_mtok: Decimal | None = None
     output_usd_mtok: Decimal | None = None
     reasoning_usd_mtok: Decimal | None = None
+    changes: tuple[PriceChange, ...] = ()
+    windows: tuple[PriceWindow, ...] = ()
+    zone: Zone | None = None
+    factor: Decimal | None = None
+
+
+class Zone(msgspec.Struct, frozen=True, kw_only=True):
+    """A time zone by name, with the offsets that hold in it: (from UTC ms, minutes east of UTC), in order.
+
+    The composition root reads them, so that a price is a function of what a snapshot keeps. The first offset
+    holds before its time too, the last for ever.
+    """
+
+    name: str
+    offsets: tuple[tuple[int, int], ...]
+
+
+class PriceWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """Hours of the day in which a price is multiplied by ``factor``, or is ``price`` (one of the two).
+
+    ``from_minute`` up to ``until_minute`` of the day, the end excluded; a window that ends at or before its
+    beginning reaches into the next day (equal ends: all day). ``days`` are those it begins on, 0 for Monday;
+    empty for every day.
+    """
+
+    from_minute: int
+    until_minute: int
+    days: tuple[int, ...] = ()
+    factor: Decimal | None = None
+    price: Price | None = None
+
+
+class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What a price is from a time on: ``since_ms`` UTC ms."""
+
+    since_ms: int
+    price: Price
+
+
+class CapabilityEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What evaluations and audited publications say of how well a deployment does one task.
+
+    Attributes:
+        value: expected success, in [0, 1]: what candidates are ordered by.
+        low, high: what success exceeds, and stays below, with 95 % each: floors are held against ``low``.
+        basis: whether own cases were counted, or there are publications only.
+        cases: how many cases were counted; judged ones count for less than one.
+        evaluations: digests of the evaluations they come from.
+        until: the first UTC day on which this does not hold any more; None for no end.
+
+    """
+
+    value: Decimal
+    low: Decimal
+    high: Decimal
+    basis: Literal["measured", "published"]
+    cases: Decimal = Decimal(0)
+    evaluations: tuple[str, ...] = ()
+    until: date | None = None
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """A model at a site under an operator: its facts, what it takes, its limits, its price.
 
     ``model`` is a vault name or ``sha256:...`` for an embedded engine, else the operator's model name.
-    ``quality`` maps a task name, or ``default``, to a success probability in [0, 1].
+    ``quality`` maps a task name, or ``default``, to a success probability in [0, 1], as declared;
+    ``capability`` to what evaluations say of it: the first of each that still holds comes before ``quality``.
+    ``languages`` are those it is known to take (ISO 639-1); None is unknown.
     ``seal`` is the vector SOV-1..SOV-8 of levels 0-4 (EU Cloud Sovereignty Framework 1.2.1).
-    ``adapter`` and ``draft`` name vault entries an embedded engine loads beside the model.
+    ``adapter`` and ``draft`` name vault entries an embedded engine loads beside the model. ``batch_only``
+    takes nothing but work that may wait: what an operator sells as batch, at a price of its own.
     """
 
     id: str
@@ -185,13 +262,17 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     quality: dict[str, Decimal] = {}
     adapter: str | None = None
     draft: str | None = None
+    batch_only: bool = False
+    languages: Fact[tuple[str, ...]] | None = None
+    capability: dict[str, tuple[CapabilityEvidence, ...]] = {}
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A named kind of work: its floor, its objective, its classes, and optionally its only candidates.
 
     ``fields`` are the paths of structured input it needs; None needs all of it. ``unstructured`` says what
-    happens to input without fields then.
+    happens to input without fields then. ``cache_s`` comes before the app's. ``languages`` are those its
+    requests are written in, where nobody has to guess; with ``require_language`` what is unknown excludes.
     """
 
     name: str
@@ -204,6 +285,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     effort: Effort | None = None
     fields: tuple[str, ...] | None = None
     unstructured: Literal["refuse", "keep"] = "refuse"
+    cache_s: int | None = None
+    languages: tuple[str, ...] = ()
+    require_language: bool = False
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):

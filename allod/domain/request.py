@@ -16,6 +16,7 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller said with ``Allod-*`` headers and ``metadata``, joined; the stricter number won.
 
     ``subject`` is the person a request is about, as the application names them; it is kept salted only.
+    ``parents`` are ids of receipts the request stems from, not checked yet.
     """
 
     classes: tuple[str, ...] = ()
@@ -27,19 +28,22 @@ class Labels(msgspec.Struct, frozen=True, kw_only=True):
     tier: str | None = None
     effort: Effort | None = None
     subject: str | None = None
+    parents: tuple[str, ...] = ()
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """How large a request is.
 
     Bytes as received, tokens estimated from above, the output limit of one choice if one was set, and the
-    number of choices asked for.
+    number of choices asked for. ``expected_tokens`` holds, of a long one, the input tokens that deployments
+    whose tokenizer was learned from traffic are unlikely to bill more than, by deployment, sorted.
     """
 
     body_bytes: int
     input_tokens: int
     max_output_tokens: int | None = None
     choices: int = 1
+    expected_tokens: tuple[tuple[str, int], ...] = ()
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):

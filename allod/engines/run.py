@@ -37,10 +37,18 @@ Take = Callable[[Sequence[Answer]], "Awaitable[None] | None"]
 
 CLIENT_GONE: Final = "client-gone"
 STOPPED: Final = "gateway-stopped"
+NOT_NEEDED: Final = "not-needed"
+WITHDRAWN: Final = "withdrawn"
 
 
 def aborted_by(cut: asyncio.CancelledError) -> str:
-    """Say who ended a request: a client that left says nothing, a gateway that stops gives a reason."""
+    """Say who ended a request: a client that left says nothing, a gateway that stops gives a reason.
+
+    A step of a cascade that nobody needs any more is cancelled with ``NOT_NEEDED``, work in the queue that
+    its caller cancels or that is erased with ``WITHDRAWN``.
+    """
+    if cut.args in {(NOT_NEEDED,), (WITHDRAWN,)}:
+        return str(cut.args[0])
     return STOPPED if cut.args else CLIENT_GONE
 
 

@@ -337,9 +337,12 @@ class Wire:
         raise last or EngineFault("connect", "the name has no address", sent=False)
 
     async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[tuple[int, Any]]:
+        """Return where to connect to; for ``localhost`` no resolver is asked (RFC 6761, 6.3)."""
         try:
             literal = ipaddress.ip_address(self.host)
         except ValueError:
+            if self.host.lower() == "localhost":
+                return [(socket.AF_INET, ("127.0.0.1", self.port)), (socket.AF_INET6, ("::1", self.port))]
             found = await loop.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
             return list(dict.fromkeys((int(family), address) for family, _, _, _, address in found))
         family = socket.AF_INET if literal.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4

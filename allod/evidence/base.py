@@ -46,7 +46,7 @@ def report(
         packs=world.packs,
         figures=(*_figures(found), *figures),
         sheets=tuple(sheets),
-        gaps=tuple(gaps),
+        gaps=(*_pruned(world), *gaps),
         findings=(*_findings(found), *findings),
         cannot_know=(*cannot_know, *_cannot_know(world, found)),
         notes=(*notes, *_notes()),
@@ -91,6 +91,12 @@ def _findings(found: Survey) -> Iterator[Finding]:
             detail=f"{len(found.unknown_apps)} apps in the log are not configured any more; "
             "they stand with their pseudonyms",
         )
+
+
+def _pruned(world: World) -> Iterator[Gap]:
+    """Say what is missing because the log was pruned by its policy."""
+    if world.lost:
+        yield Gap(where="log", what=world.lost, law="the log's pruning policy (/log/pruning)")
 
 
 def _cannot_know(world: World, found: Survey) -> Iterator[str]:

@@ -50,9 +50,10 @@ REASON_COLUMNS: Final = columns(
 )
 RETENTION: Final = (
     "What makes this possible: per person one salt under a keyed digest of the id, and per request a tag "
-    "made with it, both in the tables of this home and kept until they are erased; the leaves themselves are "
-    "never deleted and name nobody. `allod report subject --subject ID --erase` deletes the salt, the tags, "
-    "and the salts of these requests and answers. Backups of the tables hold what they were made with."
+    "made with it, both in the tables of this home and kept until they are erased; the leaves themselves "
+    "name nobody, and go only by the log's published pruning policy, with salts and tags. "
+    "`allod report subject --subject ID --erase` deletes the salt, the tags, and the salts of these requests "
+    "and answers. Backups of the tables hold what they were made with."
 )
 
 

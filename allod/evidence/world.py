@@ -34,6 +34,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
         log: the state of the log.
         entries: goes through the requests of the period, as often as asked.
         in_flight: how many of them had not ended, after a whole pass.
+        lost: which of them are pruned from the log, in words; empty if none is.
         apps: names of apps by their pseudonym in the log.
         packs: the packs in force, one line each.
         adequate: places that an adequacy decision covers today (a list of a pack), or None: no pack says.
@@ -52,6 +53,7 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     log: LogState
     entries: Callable[[], Iterator[Entry]]
     in_flight: Callable[[], int] = lambda: 0
+    lost: str = ""
     apps: Mapping[str, str] = {}
     packs: tuple[str, ...] = ()
     adequate: frozenset[str] | None = None

@@ -53,12 +53,23 @@ class Addresses:
         except ValueError:
             name = host.lower()
             return name == _LOOPBACK or bool({(name, port), (name, None)} & self._names)
-        if address.is_loopback:
-            return True
+        return address.is_loopback or self.names(host, port)
+
+    def names(self, host: str, port: int) -> bool:
+        """Tell whether an address (not a name) is among those the configuration names."""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
         return any(
             address.version == net.version and address in net and only in (None, port)
             for net, only in self._networks
         )
+
+    def resolves(self, name: str) -> bool:
+        """Tell whether a name may be looked up: no other is, whatever would be done with the answer."""
+        known = name.lower()
+        return not self._air_gapped or known == _LOOPBACK or any(known == named for named, _ in self._names)
 
 
 def _split(entry: str) -> tuple[str, int | None]:

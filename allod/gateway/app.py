@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import time
-from asyncio import to_thread
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from allod.admission.admit import admit, task_named
 from allod.admission.keys import key_digest, presented_key
-from allod.admission.labels import labels_from
-from allod.admission.sizes import fetches, measure
-from allod.domain.classes import resident
 from allod.domain.errors import AllodError, Invalid
 from allod.gateway import pipeline
-from allod.gateway.entry import Ask
+from allod.gateway.deferring import Came, no_response
 from allod.gateway.http import (
     JSON,
     TEXT,
@@ -30,28 +25,30 @@ from allod.gateway.http import (
     respond,
     retry_after,
 )
-from allod.gateway.preparing import AS_IT_CAME, INLINE_BYTES
+from allod.gateway.incoming import incoming
 from allod.gateway.surfaces.chat import ChatSurface
 from allod.gateway.surfaces.embeddings import EmbeddingsSurface
 from allod.gateway.surfaces.messages import CountTokensSurface, MessagesSurface
 from allod.gateway.surfaces.responses import ResponsesSurface
 from allod.gateway.witnessing import final_file
-from allod.receipts.commitment import commitment
 from allod.receipts.cose import STATEMENT_TYPE, statement_of
 from allod.receipts.file import read_file
-from allod.receipts.tiles import parse_tile_path
+from allod.receipts.pruning import describe
+from allod.receipts.tiles import WIDTH, parse_tile_path
 
 if TYPE_CHECKING:
-    from allod.domain.fleet import App, Tenant
-    from allod.domain.request import Admitted
+    from allod.domain.fleet import App
     from allod.engines.outbox import Outbox
     from allod.gateway.catalogue import Catalogue
+    from allod.gateway.deferring import Queue
     from allod.gateway.gateway import Gateway
     from allod.gateway.http import Head
 
 Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 RECEIPT_WAIT_S: Final = 1.0
 _KEYS_REMEMBERED: Final = 1024
+_RESPONSES: Final = "/v1/responses/"
+_ACTS: Final = frozenset({"POST", "DELETE"})
 
 
 class Application:
@@ -61,19 +58,22 @@ class Application:
         gateway: the object graph.
         models: writes the list of models.
         description: our OpenAPI document.
+        queue: what takes work that may wait, or None: there is no such work.
 
     """
 
-    def __init__(self, gateway: Gateway, models: Catalogue, description: bytes) -> None:
+    def __init__(
+        self, gateway: Gateway, models: Catalogue, description: bytes, queue: Queue | None = None
+    ) -> None:
         surfaces: dict[str, Any] = {
             "/v1/chat/completions": ChatSurface(),
-            "/v1/responses": ResponsesSurface(),
+            "/v1/responses": ResponsesSurface(background=queue is not None),
             "/v1/messages": MessagesSurface(),
             "/v1/messages/count_tokens": CountTokensSurface(),
             "/v1/embeddings": EmbeddingsSurface(),
         }
         self._gateway, self._surfaces = gateway, surfaces
-        self._models, self._description = models, description
+        self._models, self._description, self._queue = models, description, queue
         self._chat = surfaces["/v1/chat/completions"]
         self._routes: dict[tuple[str, str], Route] = {
             **{("POST", path): self._inference(codec) for path, codec in surfaces.items()},
@@ -81,11 +81,13 @@ class Application:
             ("GET", "/readyz"): self._readyz,
             ("GET", "/openapi.json"): self._openapi,
             ("GET", "/log/checkpoint"): self._checkpoint,
+            ("GET", "/log/pruning"): self._pruning,
             ("GET", "/v1/models"): self._list_models,
         }
         self._prefixes: tuple[tuple[str, Route], ...] = (
             ("/v1/models/", self._one_model),
             ("/v1/receipts/", self._receipt),
+            (_RESPONSES, self._response),
             ("/log/tile/", self._tile),
         )
         self._paths = {path for _, path in self._routes}
@@ -129,7 +131,7 @@ class Application:
             for prefix, route in self._prefixes:
                 if path.startswith(prefix):
                     return route
-        return None
+        return self._response if method in _ACTS and path.startswith(_RESPONSES) else None
 
     async def _nowhere(self, scope: Scope, send: Send) -> None:
         path = scope["path"]
@@ -170,64 +172,38 @@ class Application:
     # --- inference
 
     def _inference(self, codec: Any) -> Route:
-        name = codec.name
-
         async def route(scope: Scope, receive: Receive, send: Send) -> None:
-            started = time.monotonic()
-            received_at_ms = time.time_ns() // 1_000_000
+            started, received_at_ms = time.monotonic(), time.time_ns() // 1_000_000
             gateway = self._gateway
             head = read_head(scope["headers"])
             app = self._caller(head, received_at_ms)
             raw = await read_body(receive, head, gateway.config.server.max_body_bytes)
-            parsed = codec.parse(raw)
-            if head.betas and parsed.native is not None:
-                parsed.native["anthropic_beta"] = head.betas
-            labels = labels_from(head.labels, parsed.metadata, gateway.index.classes)
-            receipt = gateway.fresh_receipt(received_at_ms)
-            task = task_named(gateway.index, parsed.model, labels)
-            prepare, day = gateway.preparation.prepare, gateway.decider.day(received_at_ms)
-            if len(raw) <= INLINE_BYTES:
-                done = prepare(app, parsed, labels, task, day)
-            else:
-                done = await to_thread(prepare, app, parsed, labels, task, day)
-            ready = done or AS_IT_CAME
-            parsed = ready.parsed or parsed
-            if gateway.opinions is not None:
-                ready = await gateway.opinions.heard(gateway, app, parsed, ready, receipt, labels.subject)
-            needs, sizes = measure(parsed.body, raw, name, plain=parsed.plain)
-            admitted = admit(
-                index=gateway.index,
-                app=app,
-                surface=name,
-                model=parsed.model,
-                labels=labels,
-                needs=(*needs, *ready.needs) if ready.needs else needs,
-                sizes=sizes,
-                stream=parsed.stream,
-                receipt=receipt,
-                received_at_ms=received_at_ms,
-                asked_effort=parsed.effort,
-                detected=ready.detected,
+            ask = await incoming(
+                gateway, codec, app, head, raw, started=started, received_at_ms=received_at_ms
             )
-            if "image" in needs:
-                _no_fetching(gateway.fleet.tenant, admitted, parsed.body)
-            salts = gateway.chance.draw(64)
-            ask = Ask(
-                app=app,
-                surface=codec,
-                parsed=parsed,
-                admitted=admitted,
-                request=commitment(salts[:32], raw),
-                salts=salts,
-                started=started,
-                data=ready.data,
-                covering=ready.covering,
-                subject=labels.subject,
-            )
+            if ask.parsed.background:
+                assert self._queue is not None
+                await self._queue.accept(ask, Came(raw=raw, labels=head.labels), client_of(scope, send))
+                return
             del raw
             await pipeline.answer(gateway, ask, client_of(scope, send))
 
         return route
+
+    async def _response(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Give back, cancel or delete what was asked for in the background."""
+        app, method = self._caller(read_head(scope["headers"])), scope["method"]
+        name, _, act = scope["path"].removeprefix("/v1/responses/").partition("/")
+        if act != ("cancel" if method == "POST" else ""):
+            await self._nowhere(scope, send)
+            return
+        if scope["query_string"] and _query(scope["query_string"]).get("stream", "false") != "false":
+            raise Invalid("a response is not streamed again", kind="not_supported", param="stream")
+        if self._queue is None:
+            raise no_response(name)
+        acts = {"GET": self._queue.retrieve, "POST": self._queue.cancel, "DELETE": self._queue.delete}
+        body, headers = await acts[method](app.id, name)
+        await respond(send, 200, body, *headers)
 
     # --- what there is
 
@@ -246,7 +222,7 @@ class Application:
         app = self._caller(read_head(scope["headers"]))
         name = scope["path"].removeprefix("/v1/receipts/")
         store = self._gateway.store
-        if store.owner(name) != app.id:
+        if store.owner(name) != app.id and not (self._queue and self._queue.waits(app.id, name)):
             raise Invalid("there is no such receipt for this app", kind="model", param="id")
         wanted = _query(scope["query_string"]).get("format", "file")
         if wanted not in {"file", "tlog-proof", "cose"}:
@@ -273,13 +249,22 @@ class Application:
     async def _checkpoint(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         await respond(send, 200, self._gateway.store.reader.checkpoint(), TEXT)
 
+    async def _pruning(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        store, retention = self._gateway.store, self._gateway.config.log.retention
+        said = describe(retention.policy(store.keys.origin), store.reader.pruned)
+        await respond(send, 200, msgspec.json.encode(said), JSON)
+
     async def _tile(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        reader, data, why = self._gateway.store.reader, None, b"there is no such tile\n"
         try:
-            data = self._gateway.store.reader.resource(parse_tile_path(scope["path"].removeprefix("/log/")))
+            tile = parse_tile_path(scope["path"].removeprefix("/log/"))
+            data = reader.resource(tile)
+            if tile.level is None and tile.n * WIDTH < reader.first:
+                why = b"pruned: leaves below %d are gone by the policy at /log/pruning\n" % reader.first
         except AllodError:
             data = None
         if data is None:
-            await respond(send, 404, b"there is no such tile\n", TEXT)
+            await respond(send, 404, why, TEXT)
             return
         await respond(send, 200, data, (b"content-type", b"application/octet-stream"))
 
@@ -302,24 +287,6 @@ class Application:
 def _key_headers(head: Head) -> list[tuple[bytes, bytes]]:
     given = ((b"authorization", head.authorization), (b"x-api-key", head.api_key))
     return [(name, value) for name, value in given if value is not None]
-
-
-def _no_fetching(tenant: Tenant, admitted: Admitted, body: dict[str, Any]) -> None:
-    """Refuse a picture by address where fetching it would cross the line that the request may not.
-
-    Raises:
-        Invalid: kind ``not_supported``: resident data, or an air gap.
-
-    """
-    if not (tenant.air_gapped or resident(admitted.classes, tenant.resident_classes)) or not fetches(body):
-        return
-    raise Invalid(
-        "a picture is given by its address",
-        "whoever answers would fetch it from there, and these data may not lead anybody outside",
-        "send it inline, as a data: URL",
-        kind="not_supported",
-        param="messages",
-    )
 
 
 def _problem(message: str, code: str) -> bytes:

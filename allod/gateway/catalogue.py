@@ -9,7 +9,10 @@ from allod.domain.errors import Invalid
 from allod.gateway.surfaces.models import ModelCard, model, model_list
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from allod.domain.fleet import Fleet
+    from allod.vault.bundle.content import Told
 
 OURS: Final = "allod"
 
@@ -20,14 +23,18 @@ class Catalogue:
     Args:
         fleet: the fleet; what a caller may really reach is decided per request.
         created_s: Unix seconds given as creation time.
+        told: what a catalogue that came by bundle says of models, by name: shown where the configuration says
+            nothing, and to nobody but whoever lists models.
 
     """
 
-    def __init__(self, fleet: Fleet, created_s: int) -> None:
+    def __init__(self, fleet: Fleet, created_s: int, told: Mapping[str, Told] | None = None) -> None:
+        known = told or {}
         cards = {AUTO: ModelCard(id=AUTO, created_s=created_s, owned_by=OURS, display_name="chosen by Allod")}
         for task in fleet.tasks:
             cards[task] = ModelCard(id=task, created_s=created_s, owned_by=OURS, display_name=f"task {task}")
         for d in fleet.deployments.values():
+            said = known.get(d.model)
             for name in (d.id, d.model):
                 cards.setdefault(
                     name,
@@ -35,8 +42,9 @@ class Catalogue:
                         id=name,
                         created_s=created_s,
                         owned_by=d.operator,
-                        context_tokens=d.context_tokens,
-                        max_output_tokens=d.max_output_tokens,
+                        display_name=said.title or None if said else None,
+                        context_tokens=d.context_tokens or (said.context_tokens if said else None),
+                        max_output_tokens=d.max_output_tokens or (said.max_output_tokens if said else None),
                     ),
                 )
         self._cards = cards

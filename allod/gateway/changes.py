@@ -20,7 +20,7 @@ import msgspec
 from allod.domain.errors import AllodError, Integrity, Invalid, Unavailable
 from allod.domain.money import rfc3339
 from allod.domain.signer import Signer
-from allod.gateway import placing
+from allod.gateway import placing, supply
 from allod.gateway.ownpacks import (
     HOME,
     Node,
@@ -332,7 +332,8 @@ def _recheck(home: Home, change: Change, last: Change | None, day: date, progres
     text = _config_bytes(path / placing.CONFIGURATION)
     told = read_bounded(path / placing.DIFFERENCE, MAX_CONFIG_BYTES)
     own = {name: path / "packs" / name for name in placing.own_files(path)}
-    packs = find(*(Found(id=name, origin=HOME, folder=Node(folder)) for name, folder in own.items()))
+    mine = (Found(id=name, origin=HOME, folder=Node(folder)) for name, folder in own.items())
+    packs = find(*supply.packs(home), *mine)
     _same(f"configuration of {change.id}", digest_of_bytes(text), proposal.file)
     _same(f"difference of {change.id}", digest_of_bytes(told), proposal.difference)
     new = world_of(home, text, packs, day)
@@ -372,7 +373,7 @@ def _overlaid(home: Home, folders: tuple[Path, ...]) -> Packs:
         except (OSError, KeyError, ValueError, RecursionError) as error:
             raise Invalid(f"{folder} is no pack", f"pack.toml: {error}", "name a pack's folder") from error
         own[str(named)] = Found(id=str(named), origin=HOME, folder=node)
-    return find(*own.values())
+    return find(*supply.packs(home), *own.values())
 
 
 def _write(home: Home, said: str, note: bytes, text: bytes, difference: str, new: World) -> Path:

@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -16,6 +16,7 @@ from allod.engines.contract import EngineContext
 from allod.engines.outbox import Outbox
 from allod.engines.registry import drivers, make_engine
 from allod.gateway import config as configuration
+from allod.gateway import supply
 from allod.gateway.addresses import Addresses
 from allod.gateway.decide import Decider
 from allod.gateway.ownpacks import OwnPack, own_folder, own_packs, verify_own
@@ -41,7 +42,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What is known before anything runs: the home, the configuration, and what the vault says of it.
 
     ``trouble`` names, per embedded deployment, why its weights are not verified; ``own`` are the home's own
-    packs in force or in shadow, with who signed for them.
+    packs in force or in shadow, with who signed for them; ``supplied`` is what bundles brought. ``gap`` is
+    what asked for the air gap: the configuration, the command (``--air-gap``), or nothing.
     """
 
     home: Home
@@ -51,6 +53,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     trouble: dict[str, str]
     packs: Packs
     own: tuple[OwnPack, ...] = ()
+    gap: Literal["configuration", "command", ""] = ""
+    supplied: supply.Supplied = supply.NOTHING
 
 
 def home_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -85,29 +89,38 @@ def read_config(path: Path, packs: Packs | None = None) -> Config:
 
 
 def available(home: Home) -> Packs:
-    """Find every pack there is: shipped, installed, and in the home's ``packs/`` (not verified yet)."""
-    return find(*own_packs(own_folder(home)))
-
-
-def setting(config_path: Path | None = None) -> Setting:
-    """Read configuration and vault; makes what is missing of the home (folders, keys).
-
-    An approved change that a crash kept from its place is put there first.
+    """Find every pack there is: shipped, installed, by bundle, and in ``packs/`` (these not verified yet).
 
     Raises:
-        Integrity: a pack of the home that is in force or in shadow is not signed as it must be.
+        Integrity: what bundles brought is not what was imported.
+
+    """
+    return find(*supply.packs(home), *own_packs(own_folder(home)))
+
+
+def setting(config_path: Path | None = None, *, air_gap: bool = False) -> Setting:
+    """Read configuration and vault; makes what is missing of the home (folders, keys).
+
+    An approved change, and an import, that a crash kept from its end is finished first. With ``air_gap`` the
+    tenant is air-gapped whatever the configuration says: it only tightens.
+
+    Raises:
+        Integrity: a pack of the home that is in force or in shadow is not signed as it must be, or what
+            bundles brought is not what was imported.
         Unavailable, Invalid: see ``read_config`` and ``make_home``.
 
     """
     home = Home(home_root())
     settle(home)
+    supply.settle(home, Vault(home.vault))
     packs = available(home)
     config = read_config(config_path or home.config, packs)
     names = (*config.fleet.tenant.packs, *config.fleet.tenant.shadow)
     own = verify_own(packs, names, config.signers, datetime.now(UTC).date())
     make_home(home.root)
     vault = Vault(home.vault)
-    fleet, trouble = weigh(config.fleet, vault)
+    written = config.fleet.tenant.air_gapped
+    fleet, trouble = weigh(gapped(config.fleet) if air_gap else config.fleet, vault)
     return Setting(
         home=home,
         config=config,
@@ -116,7 +129,14 @@ def setting(config_path: Path | None = None) -> Setting:
         trouble=trouble,
         packs=packs,
         own=own,
+        supplied=supply.supplied(home),
+        gap="configuration" if written else "command" if air_gap else "",
     )
+
+
+def gapped(fleet: Fleet) -> Fleet:
+    """Return a fleet whose tenant is air-gapped."""
+    return msgspec.structs.replace(fleet, tenant=msgspec.structs.replace(fleet.tenant, air_gapped=True))
 
 
 def weighted(fleet: Fleet, packs: Packs) -> Fleet:
@@ -141,14 +161,15 @@ def weigh(fleet: Fleet, vault: Vault) -> tuple[Fleet, dict[str, str]]:
     return msgspec.structs.replace(fleet, weights=weights), trouble
 
 
-def book_for(fleet: Fleet) -> Book | None:
-    """Load the shipped price book if a deployment names it."""
+def book_for(fleet: Fleet, brought: tuple[Book, ...] = ()) -> Book | None:
+    """Load the shipped price book if a deployment names one, those that bundles brought laid over it."""
     if not any(d.price is not None and d.price.book for d in fleet.deployments.values()):
         return None
-    return Book.parse(resources.files("allod.metering").joinpath("prices.json").read_bytes())
+    shipped = Book.parse(resources.files("allod.metering").joinpath("prices.json").read_bytes())
+    return Book.over((*brought, shipped))
 
 
-def decider(fleet: Fleet, packs: Packs | None = None) -> Decider:
+def decider(fleet: Fleet, packs: Packs | None = None, books: tuple[Book, ...] = ()) -> Decider:
     """Build law and planning over a fleet; of the packs there are, those in force and in shadow are loaded.
 
     Raises:
@@ -157,7 +178,7 @@ def decider(fleet: Fleet, packs: Packs | None = None) -> Decider:
     """
     packs = packs or find()
     law = Policy(packs.some(fleet.tenant.packs), fleet)
-    return Decider(law, fleet, book_for(fleet), shadow_of(fleet, packs))
+    return Decider(law, fleet, book_for(fleet, books), shadow_of(fleet, packs))
 
 
 def under(fleet: Fleet, names: tuple[str, ...], packs: Packs) -> Fleet:

@@ -20,12 +20,14 @@ from allod.domain.fleet import Fleet
 from allod.domain.register import Register
 from allod.domain.signer import Signer
 from allod.gateway import fleetfile, registers
+from allod.gateway.retention import Retention, read_retention
 from allod.gateway.signers import read_signers
 from allod.gateway.toml import Table, nearest
 from allod.receipts.cosignature import parse_cosigner_key
 from allod.receipts.tlog_policy import Witness, k_of_n
 
 _MIB: Final = 1024 * 1024
+MAX_KEEP_S: Final = 30 * 86_400
 MAX_WITNESSES: Final = 15
 """A note has at most 16 signature lines here, one of them the log's."""
 
@@ -39,6 +41,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         max_connections: more are answered 503.
         header_ms: time a client has to send the headers; ``body_ms`` the same for the body.
         send_idle_ms: a client that takes no byte of its answer for this long is dropped.
+        cache_bytes: memory for answers that may be given again (``cache_s`` of an app or task); 0 keeps none.
 
     """
 
@@ -50,6 +53,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     header_ms: int = 15_000
     body_ms: int = 60_000
     send_idle_ms: int = 60_000
+    cache_bytes: int = 32 * _MIB
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +64,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
         quorum: how many of them must have cosigned before a checkpoint counts; 0 demands none.
         witness_ms: time one witness has to answer.
         clock_back_s: by so much the clock may be behind what the log has recorded.
+        retention: when leaves may be pruned, and what holds them.
 
     """
 
@@ -69,6 +74,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     quorum: int = 0
     witness_ms: int = 3000
     clock_back_s: int = 60
+    retention: Retention = Retention()
 
 
 class Detect(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +102,24 @@ class Detect(msgspec.Struct, frozen=True, kw_only=True):
     opinion_required: bool = False
 
 
+class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Work that may wait (``background``); without ``[queue]`` there is none, and nothing is stored.
+
+    Attributes:
+        keep_s: so long an answer is kept to be fetched, from its end on; then its content is deleted.
+        max_requests, max_bytes: what may be in the queue, waiting or kept; more is answered 503.
+        max_requests_per_app: the same of one app.
+        concurrent: so many of them run at once: what somebody waits for goes first.
+
+    """
+
+    keep_s: int = 86_400
+    max_requests: int = 10_000
+    max_requests_per_app: int = 5_000
+    max_bytes: int = 256 * _MIB
+    concurrent: int = 2
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the configuration says; ``fleet.weights`` is filled by the composition root.
 
@@ -109,6 +133,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     allowed_addresses: tuple[str, ...] = ()
     detect: Detect = Detect()
     signers: dict[str, Signer] = {}
+    queue: QueueSettings | None = None
     written: dict[str, Any] = {}
 
 
@@ -145,6 +170,7 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
     fleet = Fleet(tenant=tenant, apps=apps, operators=operators, deployments=deployments, tasks=tasks)
     register = registers.register(root, fleet, classes)
     signers = read_signers(root.list_of("signer", "signer"))
+    queue = _queue(root.sub("queue"))
     root.done()
     fleet = registers.with_registered(fleet, register)
     _cross_check(fleet, len(root.list_of("task", "task")))
@@ -157,6 +183,7 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
         allowed_addresses=allowed,
         detect=detect,
         signers=signers,
+        queue=queue,
         written=written,
     )
 
@@ -237,6 +264,7 @@ def _server(t: Table | None) -> Server:
         header_ms=t.whole("header_ms", d.header_ms),
         body_ms=t.whole("body_ms", d.body_ms),
         send_idle_ms=t.whole("send_idle_ms", d.send_idle_ms),
+        cache_bytes=t.whole("cache_bytes", d.cache_bytes, 0),
     )
     t.done()
     return server
@@ -253,6 +281,7 @@ def _log(t: Table | None) -> LogSettings:
         quorum=t.whole("quorum", d.quorum, 0, MAX_WITNESSES),
         witness_ms=t.whole("witness_ms", d.witness_ms, 10, 60_000),
         clock_back_s=t.whole("clock_back_s", d.clock_back_s, 0, 3_660 * 86_400),
+        retention=read_retention(t),
     )
     t.done()
     if len(settings.witnesses) > MAX_WITNESSES:
@@ -266,6 +295,21 @@ def _witness(t: Table) -> Witness:
     witness = Witness(name=t.text("name") or key.name, key=key, url=url)
     t.done()
     return witness
+
+
+def _queue(t: Table | None) -> QueueSettings | None:
+    d = QueueSettings()
+    if t is None:
+        return None
+    settings = QueueSettings(
+        keep_s=t.whole("keep_s", d.keep_s, 1, MAX_KEEP_S),
+        max_requests=t.whole("max_requests", d.max_requests, 1, 1_000_000),
+        max_requests_per_app=t.whole("max_requests_per_app", d.max_requests_per_app, 1, 1_000_000),
+        max_bytes=t.whole("max_bytes", d.max_bytes, 1024),
+        concurrent=t.whole("concurrent", d.concurrent, 1, 256),
+    )
+    t.done()
+    return settings
 
 
 def _detect(t: Table | None) -> Detect:

@@ -169,18 +169,37 @@ class Decider:
         return fresh.decisions
 
     def _decide(self, admitted: Admitted, health: Health, *, link_up: bool) -> Decision:
-        at_ms = admitted.received_at_ms
-        asked = PolicyQuestion(
+        asked = self._asked(admitted, link_up=link_up)
+        eligibility, at_ms = self.policy.eligible(asked), admitted.received_at_ms
+        question = question_of(admitted, eligibility, self.fleet, self.tariffs(at_ms), health)
+        return self._make(asked, eligibility, question)
+
+    def _asked(self, admitted: Admitted, *, link_up: bool) -> PolicyQuestion:
+        return PolicyQuestion(
             app=admitted.app,
             classes=admitted.classes,
-            day=self.day(at_ms),
+            day=self.day(admitted.received_at_ms),
             purpose=admitted.purpose,
             link_up=link_up,
             pseudonymised=self.fleet.apps[admitted.app].pseudonymise and CLEAR_TEXT not in admitted.needs,
         )
-        eligibility = self.policy.eligible(asked)
-        question = question_of(admitted, eligibility, self.fleet, self.tariffs(at_ms), health)
-        return self._make(asked, eligibility, question)
+
+    def foreseen(self, admitted: Admitted, *, link_up: bool = True) -> tuple[Plan, int]:
+        """Return what would be planned for a request received at its time, and until when (UTC ms).
+
+        Law, tariffs and day are those of that time as known now; every deployment is taken to be up. Nothing
+        of it is recorded or remembered.
+
+        Raises:
+            Invalid, Integrity: as ``decide``.
+
+        """
+        at_ms = admitted.received_at_ms
+        eligibility = self.policy.eligible(self._asked(admitted, link_up=link_up))
+        tariffs = tariffs_of(self.fleet, self._book, at_ms)
+        made = plan(question_of(admitted, eligibility, self.fleet, tariffs, Health()))
+        midnight = (at_ms // _DAY_MS + 1) * _DAY_MS
+        return made, midnight if tariffs.valid_until_ms is None else min(midnight, tariffs.valid_until_ms)
 
     def _make(self, asked: PolicyQuestion, eligibility: Eligibility, question: Question) -> Decision:
         made = plan(question)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from allod.gateway.gateway import Gateway
     from allod.gateway.preparing import Covering
     from allod.gateway.surfaces.contract import Parsed
+    from allod.gateway.taps import Served, Source, Tap
     from allod.receipts.handling import Handling
 
 FORMS: Final = 8
@@ -51,6 +52,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     ``data`` counts what was found in it and done to it, ``covering`` is what of it may leave to others,
     ``subject`` the person it is about as the application names them, ``parents`` the receipts it stems from.
+    ``taps`` look on, ``source`` answers in a deployment's place.
     """
 
     app: App
@@ -64,6 +66,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     covering: Covering | None = None
     subject: str | None = None
     parents: tuple[str, ...] = ()
+    taps: tuple[Tap, ...] = ()
+    source: Source | None = None
 
     @property
     def request_salt(self) -> bytes:
@@ -83,10 +87,16 @@ class Entry:
         self._gateway, self._ask, self.decision = gateway, ask, decision
         self.reports: list[AttemptReport] = []
         self.aborted_by = CLIENT_GONE
+        self.served: Served | None = None
 
     @property
     def _counts(self) -> bool:
         return self._ask.admitted.surface == "count_tokens"
+
+    def run(self, take: Take) -> Awaitable[None]:
+        """Have it answered: by the plan, or by what stands in its place."""
+        source = self._ask.source
+        return self.execution().run(take) if source is None else source.run(self, take)
 
     def execution(self) -> Execution:
         """Return the plan, ready to be carried out once; what becomes of it is noted in ``reports``."""
@@ -267,6 +277,10 @@ class Entry:
         self, rows: tuple[LedgerRow, ...], reported: dict[str, Any] | None
     ) -> tuple[Usage, dict[str, Any]]:
         """Return what an answer says was used: the operator's block if the ledger believes it, else ours."""
+        if self.served is not None:
+            origin = self.served.origin
+            usage = (origin.usage if origin is not None else None) or Usage()
+            return usage, reported or openai_block(usage)
         row = rows[-1]
         if row.basis == "reported" and reported:
             return row.usage, reported
@@ -274,7 +288,9 @@ class Entry:
 
     def label(self, rows: tuple[LedgerRow, ...] = ()) -> Labelled:
         """Return what the headers say; with rows, what it cost over all attempts."""
-        receipt = self._ask.admitted.receipt
+        receipt, served = self._ask.admitted.receipt, self.served
+        if served is not None and served.origin is not None:
+            return self._label_of(served, served.origin)
         if not self.reports:
             return Labelled(receipt=receipt)
         name = self.reports[-1].attempt.deployment
@@ -285,6 +301,18 @@ class Entry:
             jurisdiction=deployment.processing.value if deployment.processing else "unknown",
             cost=plain(_cost(rows)) if rows else None,
             simulated=self.description(name).evidence == "simulated",
+        )
+
+    def _label_of(self, served: Served, origin: TerminalFacts) -> Labelled:
+        """Return what the headers of another receipt's answer say; all of its cost is known before it."""
+        deployment = self._gateway.fleet.deployments[origin.deployment or ""]
+        return Labelled(
+            receipt=self._ask.admitted.receipt,
+            deployment=deployment.id,
+            jurisdiction=deployment.processing.value if deployment.processing else "unknown",
+            cost=plain(served.cost_usd),
+            simulated=origin.evidence == "simulated",
+            cached=served.cached,
         )
 
     def label_of_failure(self) -> Labelled:
@@ -316,7 +344,8 @@ class Entry:
     ) -> tuple[TerminalFacts, TerminalForm | None]:
         """Say how it ended, and for an answer at the first attempt the form of its leaf."""
         if not rows:
-            return self.bare(status, error, response), None
+            bare = self.bare(status, error, response)
+            return bare if self.served is None else self.served.end(bare, self.decision), None
         about = self.description(rows[-1].deployment)
         if status != "answered" or len(rows) != 1 or response is None or self._ask.parents:
             return self._terminal(self.bare(status, error, response), rows, about), None

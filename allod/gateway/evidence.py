@@ -71,6 +71,7 @@ def world(setting: Setting, extract: Extract, tables: Database, asked: Asked) ->
         ),
         entries=lambda: extract.entries(asked.since_ms, asked.until_ms),
         in_flight=lambda: extract.in_flight,
+        lost=extract.lost(asked.since_ms) or "",
         apps={pseudonym(secret, "app", name): name for name in names},
         packs=tuple(_told(pack) for pack in policy.packs),
         adequate=_adequate(policy, day),
@@ -81,14 +82,19 @@ def world(setting: Setting, extract: Extract, tables: Database, asked: Asked) ->
 
 
 def about(whole: World, setting: Setting, extract: Extract, tables: Database, subject: str) -> World:
-    """Return the world of the requests about one person; those that had not ended are not in it."""
+    """Return the world of the requests about one person; those that had not ended are not in it.
+
+    Nor are those whose leaves are pruned: ``World.lost`` says so.
+    """
     secret = load_keys(setting.home).secret
+    first = extract.pruned.upto if extract.pruned is not None else 0
 
     def entries() -> Iterator[Entry]:
         for page in find(tables, secret, subject):
             for row in page:
                 last = row.terminal_index
                 here = row.origin == extract.origin and last is not None and last < extract.size
+                here = here and row.intent_index >= first
                 if here and last is not None and whole.since_ms <= row.at_ms < whole.until_ms:
                     yield extract.entry(row.intent_index, last)
 

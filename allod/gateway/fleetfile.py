@@ -24,17 +24,18 @@ from allod.domain.fleet import (
     Named,
     Operator,
     Owner,
-    Price,
     Relaxation,
     Task,
     Tenant,
 )
+from allod.gateway import pricefile
 from allod.gateway.toml import Table, nearest, place, place_set, truth, words
 
 OBJECTIVES: Final = ("sovereign", "cheapest", "best")
 SEAL_OBJECTIVES: Final = 8
 SEAL_HIGHEST: Final = 4
 MOST_DAYS: Final = 36_525
+MOST_CACHE_S: Final = 30 * 86_400
 _ID_LENGTH: Final = 64
 _ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _ONE: Final = Decimal(1)
@@ -128,6 +129,7 @@ def app(t: Table, known: frozenset[str] = BASE_CLASSES) -> App:
         function=t.text("function"),
         critical=t.flag("critical", False),
         pseudonymise=t.flag("pseudonymise", False),
+        cache_s=t.whole("cache_s", None, 0, MOST_CACHE_S),
     )
     t.done()
     return read
@@ -219,37 +221,9 @@ def seal(raw: Any, where: str) -> tuple[int, ...]:
     return tuple(raw)
 
 
-def _price(t: Table) -> Price | None:
-    if not t.has("price"):
-        return None
-    raw = t.raw("price")
-    if raw == "free":
-        return Price(free=True)
-    p = Table(raw, t.name("price"))
-    price = Price(
-        book=p.text("book"),
-        input_usd_mtok=p.number("input_usd_mtok", _ZERO),
-        cached_input_usd_mtok=p.number("cached_input_usd_mtok", _ZERO),
-        cache_write_usd_mtok=p.number("cache_write_usd_mtok", _ZERO),
-        cache_write_1h_usd_mtok=p.number("cache_write_1h_usd_mtok", _ZERO),
-        output_usd_mtok=p.number("output_usd_mtok", _ZERO),
-        reasoning_usd_mtok=p.number("reasoning_usd_mtok", _ZERO),
-    )
-    p.done()
-    own = price.input_usd_mtok is not None and price.output_usd_mtok is not None
-    if (price.book is None) != own:
-        raise Invalid(
-            f"{t.name('price')} is incomplete",
-            "expected 'free', { book = 'provider/model' }, or both input_usd_mtok and output_usd_mtok",
-            "complete it",
-            param=t.name("price"),
-        )
-    return price
-
-
 def deployment(t: Table) -> Deployment:
     """Read one ``[[deployment]]``."""
-    price = _price(t)
+    price = pricefile.price(t)
     d = Deployment(
         id=_identifier(t),
         engine=t.choice("engine", ENGINES, "") or t.required("engine"),
@@ -280,6 +254,7 @@ def deployment(t: Table) -> Deployment:
         quality=_quality(t),
         adapter=t.text("adapter"),
         draft=t.text("draft"),
+        batch_only=t.flag("batch_only", False),
     )
     t.done()
     if d.base_url is None and d.engine not in EMBEDDED and d.engine != "scripted":
@@ -351,6 +326,7 @@ def task(t: Table, known: frozenset[str] = BASE_CLASSES) -> Task:
         effort=t.choice("effort", EFFORTS, None),
         fields=fields,
         unstructured=t.choice("unstructured", ("refuse", "keep"), "refuse"),
+        cache_s=t.whole("cache_s", None, 0, MOST_CACHE_S),
     )
     t.done()
     return read

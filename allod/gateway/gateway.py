@@ -11,6 +11,8 @@ from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.engines.outbox import Outbox
 from allod.engines.registry import readiness
+from allod.gateway.kept import KeptAnswers
+from allod.gateway.lineage import ToolCalls
 from allod.gateway.opinion import Opinions
 from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
@@ -18,12 +20,13 @@ from allod.routing.breaker import Breaker
 from allod.routing.question import Health
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from allod.domain.fleet import App, Fleet
     from allod.domain.request import Admitted
     from allod.domain.usage import AttemptStatus, LedgerRow
     from allod.engines.contract import Engine
+    from allod.gateway.cascade import Strategy
     from allod.gateway.config import Config
     from allod.gateway.decide import Decider, Decision
     from allod.gateway.entry import Ask, Entry
@@ -38,6 +41,7 @@ HEALTH_MS: Final = 250
 FORGET_MS: Final = 300_000
 _SMOOTHING: Final = 0.2
 _STOCK_BYTES: Final = 8192
+_SECRET_BYTES: Final = 32
 LOG: Final = logging.getLogger("allod")
 
 
@@ -94,6 +98,10 @@ class Gateway:
         preparation: what is done to requests before they are decided.
         outbox: by which requests and answers leave, once what they rest on is recorded.
 
+    Attributes:
+        strategy_for: which requests are answered in steps, and by which strategy (``cascade``), or None.
+            Whoever routes sets it; it sees an admitted request before it is decided.
+
     """
 
     def __init__(
@@ -122,6 +130,9 @@ class Gateway:
         self.strict = config.log.durability == "strict"
         asked, required = config.detect.opinion, config.detect.opinion_required
         self.opinions = None if asked is None else Opinions(asked, required=required)
+        self.tool_calls = ToolCalls(os.urandom(_SECRET_BYTES))
+        self.kept = KeptAnswers(config.server.cache_bytes, os.urandom(_SECRET_BYTES))
+        self.strategy_for: Callable[[Ask], Strategy | None] | None = None
         self.link_up = True
 
     @staticmethod
@@ -143,6 +154,10 @@ class Gateway:
     def app_pseudonym(self, app: str) -> str:
         """Return an app's name in leaves."""
         return self._apps[app]
+
+    def owns(self, app: str, receipt: str) -> bool:
+        """Tell whether a receipt is of this home and this app; an unknown one is nobody's."""
+        return receipt.startswith(self._prefix) and self.store.owner(receipt) == app
 
     def app_of(self, key_digest: str, at_ms: int) -> App | None:
         """Return the app a key belongs to, if it is a key and the app is still configured."""

@@ -89,6 +89,7 @@ class Head(msgspec.Struct, frozen=True):
     anthropic: bool
     betas: list[str] | None
     labels: tuple[Header, ...]
+    cache_control: bytes | None = None
 
 
 def read_head(headers: list[Header]) -> Head:
@@ -115,6 +116,7 @@ def read_head(headers: list[Header]) -> Head:
         b"anthropic-version" in found,
         None if betas is None else betas.decode("latin-1").split(","),
         labels,
+        found.get(b"cache-control"),
     )
 
 

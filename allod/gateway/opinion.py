@@ -7,6 +7,7 @@ was thought of a text is remembered by its digest.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from typing import TYPE_CHECKING, Final
@@ -112,7 +113,9 @@ class Opinions:
         known = self._known.get(key)
         if known is None:
             client = Kept()
-            await pipeline.answer(gateway, self._ask(gateway, app, asked, parent, subject), client)
+            ended = await pipeline.answer(gateway, self._ask(gateway, app, asked, parent, subject), client)
+            if ended == "aborted":
+                raise asyncio.CancelledError  # whoever asked is gone: nothing more is sent for them
             known = opinion.answer(client.body) if client.status == OK else None
             if known is not None:
                 if len(self._known) >= REMEMBERED:

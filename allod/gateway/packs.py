@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 ENTRY_POINTS: Final = "allod.packs"
+BUNDLE: Final = "bundle"
 MAX_FILE_BYTES: Final = 1 << 20
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """A pack that is there: id, folder, and where that is from (``shipped``, ``installed``, ``home``)."""
+    """A pack that is there: id, folder, and origin (``shipped``, ``installed``, ``bundle``, ``home``)."""
 
     id: str
     origin: str
@@ -99,6 +100,7 @@ class Packs:
 def find(*more: Found) -> Packs:
     """Look for packs: those shipped, those of the entry points ``allod.packs``, and ``more``.
 
+    A pack that a bundle brought stands in the place of a shipped one of its id.
     A shipped folder is named as the pack is, with underscores; an entry point has the pack's id as its
     name and names a package whose files are the pack.
     """
@@ -112,7 +114,8 @@ def find(*more: Found) -> Packs:
         Found(id=entry.name, origin="installed", folder=resources.files(entry.value))
         for entry in entry_points(group=ENTRY_POINTS)
     ]
-    return Packs((*found, *more))
+    newer = {one.id for one in more if one.origin == BUNDLE}
+    return Packs((*(one for one in found if one.origin != "shipped" or one.id not in newer), *more))
 
 
 def files_of(folder: Traversable, prefix: str = "") -> dict[str, bytes]:

@@ -9,6 +9,7 @@ from allod.domain.errors import AllodError, Integrity, Refused
 from allod.engines.run import aborted_by
 from allod.gateway.entry import Entry
 from allod.gateway.reply import Reply
+from allod.gateway.taps import tapped, tell
 
 if TYPE_CHECKING:
     from allod.domain.usage import AttemptStatus
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
     from allod.gateway.http import Client
 
 
-async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
+async def answer(gateway: Gateway, ask: Ask, client: Client) -> AttemptStatus:
     """Decide, record the intent, run, settle, record the end, and only then let the last bytes go.
 
     ``ask.admitted`` is what admission made of the request. No byte leaves to any upstream before the intent
     leaf is with the operating system (with ``durability = "strict"``: on the disk), no last byte to the
-    client before the terminal leaf is.
+    client before the terminal leaf is. Returns how it ended; a cancellation ends here, as ``aborted``.
 
     Raises:
         AllodError: before there is an intent leaf: nothing was sent, nothing is recorded.
@@ -47,7 +48,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
         gateway.decider.require(decision)
         if gateway.strict:
             await gateway.durable(begun)
-        await entry.execution().run(reply.take)  # run
+        await entry.run(tapped(ask.taps, reply.take))  # run
         status = "answered"
     except AllodError as fault:
         status, error = "refused" if isinstance(fault, Refused) else "failed", fault
@@ -65,9 +66,13 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> None:
         facts, form = entry.terminal(status, error, rows, reply.response)
         ended = gateway.end(facts, rows, form, keep=not gone and client.outbox is gateway.outbox)  # append
     except Exception as fault:  # noqa: BLE001 (what cannot be told must still have its end, I3)
+        status = status if gone else "failed"
         ended, last = gateway.salvage(entry, reply, fault, gone=gone)
+    else:
+        tell(ask.taps, facts)
     error = None  # its traceback holds this very frame
     if not gone:
         if gateway.strict:
             await gateway.durable(ended)
         await reply.send(last)
+    return status

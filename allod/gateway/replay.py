@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from allod.domain.fleet import Fleet
+    from allod.metering.book import Book
 
 LAWS: Final = 4096
 """So many kinds of questions are remembered per world and span of days."""
@@ -62,6 +63,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         given: another fleet for all decisions; None takes the one each was decided with.
         as_of: the day facts and rules are read as of; None takes the day of each decision.
         check: whether records that nothing should change are written again whole and compared by bytes.
+        books: price books that bundles brought, laid over the shipped one.
 
     """
 
@@ -73,6 +75,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     given: Fleet | None = None
     as_of: date | None = None
     check: bool = False
+    books: tuple[Book, ...] = ()
 
     def names(self, fleet: Fleet) -> tuple[str, ...]:
         """Return the ids of the packs in force in this scenario over a fleet."""
@@ -191,7 +194,7 @@ class World:
             kept=tuple(self.fleet.deployments), excluded=(), conditions={}, relaxed=(), pack_digest="",
             fleet_digest="",
         )  # fmt: skip
-        self.book = compose.book_for(self.fleet)
+        self.book = compose.book_for(self.fleet, scenario.books)
         self.index = Index(self.fleet, first.classes)
         self.unchanged = frozenset[str]() if kept is None else _unchanged(kept, self.fleet)
         weights = self.fleet.sovereignty_weights

@@ -34,6 +34,7 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     jurisdiction: str | None = None
     cost: str | None = None
     simulated: bool = False
+    cached: bool = False
 
     def lines(self) -> bytes:
         """Return the ``Allod-*`` header lines; names and values are ASCII words by construction."""
@@ -44,6 +45,8 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
             out += f"allod-cost: {self.cost}\r\n"
         if self.simulated:
             out += "allod-simulated: true\r\n"
+        if self.cached:
+            out += "allod-cache: hit\r\n"
         return out.encode()
 
 

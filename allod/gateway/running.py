@@ -9,17 +9,22 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from allod.domain.money import rfc3339
 from allod.engines.contract import EngineFault
 from allod.engines.outbox import Outbox
 from allod.gateway import changes, compose, declassifying
 from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
+from allod.gateway.deferring import queued
 from allod.gateway.gateway import LOG, Gateway
 from allod.gateway.preparing import Preparation
-from allod.gateway.standing import Standing, begin
+from allod.gateway.retention import judged
+from allod.gateway.standing import begin
 from allod.gateway.surfaces.openapi import document
 from allod.gateway.witnessing import witnessed
+from allod.receipts.commitment import digest, pseudonym
 from allod.receipts.leaves import NoticeFacts
+from allod.receipts.pruning import policy_leaf
 from allod.store.store import Store
 from allod.store.writer import Settings
 
@@ -28,20 +33,26 @@ if TYPE_CHECKING:
 
     from allod.engines.contract import Engine
     from allod.gateway.compose import Setting
+    from allod.gateway.config import LogSettings
+    from allod.vault.vault import Vault
+    from allod.walls.network import Wall
+
+    Running = AsyncGenerator[tuple[Application, list[str]], None]
 
 
 @contextlib.asynccontextmanager
-async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str]], None]:
+async def opened(setting: Setting, wall: Wall | None = None) -> Running:
     """Open the store, start the engines, and close both when it is over.
 
-    Yields the application and notices for the person who started it.
+    Yields the application and notices for the person who started it; ``wall`` is the kernel's, for the log.
 
     Raises:
         AllodError: what makes a start impossible: a damaged home, a busy log, an unknown engine or pack.
 
     """
     fleet, today = setting.fleet, datetime.now(UTC).date()
-    decider = compose.decider(fleet, setting.packs)
+    decider = compose.decider(fleet, setting.packs, setting.supplied.books)
+    judged(setting.config.log.retention, decider.policy.packs)
     approved = changes.enforce(setting, decider.policy, today)
     secret = compose.pseudonym_secret(setting.home)
     declassified = declassifying.load(
@@ -55,7 +66,10 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
     store = await asyncio.to_thread(Store.open, setting.home, settings=pace)
     beside = contextlib.AsyncExitStack()
     try:
-        witnesses = await beside.enter_async_context(witnessed(store, log, compose.addresses(setting).allow))
+        tenant = pseudonym(secret, "tenant", fleet.tenant.id)
+        witnesses = await beside.enter_async_context(
+            witnessed(store, log, compose.addresses(setting).allow, tenant)
+        )
         outbox = Outbox()
         engines = compose.engines(setting, outbox=outbox)
         gateway = Gateway(
@@ -73,12 +87,13 @@ async def opened(setting: Setting) -> AsyncGenerator[tuple[Application, list[str
         standing = await asyncio.to_thread(
             begin, store, setting, decider.policy.packs, approved, gateway.tenant_pseudonym, gateway.now_ms()
         )
-        _record_start(gateway, standing, declassified)
+        _record_start(gateway, {**standing.facts(), **_ground(setting, wall)}, declassified)
         loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]
         try:
-            catalogue = Catalogue(fleet, gateway.now_ms() // 1000)
-            application = Application(gateway, catalogue, msgspec.json.encode(document()))
-            yield application, [*_notices(setting, gateway), *witnesses]
+            catalogue = Catalogue(fleet, gateway.now_ms() // 1000, setting.supplied.catalogue)
+            async with queued(gateway) as queue:
+                application = Application(gateway, catalogue, msgspec.json.encode(document()), queue)
+                yield application, [*_notices(setting, gateway), *witnesses]
         finally:
             for task in loading:
                 task.cancel()
@@ -101,7 +116,7 @@ async def _load(name: str, engine: Engine) -> None:
 
 
 def _record_start(
-    gateway: Gateway, standing: Standing, declassified: tuple[declassifying.Standing, ...]
+    gateway: Gateway, said: dict[str, str], declassified: tuple[declassifying.Standing, ...]
 ) -> None:
     """Log that the gateway starts, with which law and fleet, each demand waived and each declassification."""
     now = gateway.now_ms()
@@ -120,20 +135,48 @@ def _record_start(
 
     packs, fleet = gateway.decider.policy.digests(gateway.decider.day(now))
     configuration = gateway.decider.snapshot.digest
-    note("start", {"packs": packs, "fleet": fleet, "configuration": configuration, **standing.facts()})
+    said = {**_witnesses(gateway.config.log), **said}
+    note("start", {"packs": packs, "fleet": fleet, "configuration": configuration, **said})
+    pruning = gateway.config.log.retention.policy(gateway.store.keys.origin)
+    if pruning is not None:
+        name = gateway.fresh_receipt(now)
+        leaf = policy_leaf(pruning, id=name, at_ms=now, tenant=gateway.tenant_pseudonym)
+        gateway.store.append_notice(leaf)
     for waived in gateway.fleet.tenant.relax:
         note("relaxation", {"rule": waived.rule, "signer": waived.signer, "fleet": fleet}, waived.reason)
     for one in declassified:
-        said = one.said
-        facts = {"app": said.app, "types": ", ".join(said.types), "until": f"{said.until}", "id": said.id}
+        what = one.said
+        facts = {"app": what.app, "types": ", ".join(what.types), "until": f"{what.until}", "id": what.id}
         signed = ", ".join(s.who for s in one.signatures)
-        note("declassification", {**facts, "signed": signed}, said.reason)
+        note("declassification", {**facts, "signed": signed}, what.reason)
+
+
+def _ground(setting: Setting, wall: Wall | None) -> dict[str, str]:
+    """Return what a start stands on: the vault's state, and under the air gap who asked for it and its wall."""
+    gap = {"air_gap": setting.gap, "wall": "none" if wall is None else wall.name} if setting.gap else {}
+    return {**gap, **_vault(setting.vault)}
+
+
+def _vault(vault: Vault) -> dict[str, str]:
+    """Say which state of the vault is served: an older copy of a whole home shows by it."""
+    state = vault.register.read()
+    return {} if state.note is None else {"vault_version": f"{state.version}", "vault_note": state.note}
+
+
+def _witnesses(log: LogSettings) -> dict[str, str]:
+    """Say who is asked to cosign: taking a witness out of the configuration shows in the log."""
+    if not log.witnesses:
+        return {}
+    names = digest("\n".join(sorted(one.key.vkey() for one in log.witnesses)).encode())
+    return {"witnesses": f"{len(log.witnesses)}", "witness_keys": names, "quorum": f"{log.quorum}"}
 
 
 def _notices(setting: Setting, gateway: Gateway) -> list[str]:
     out = [f"{name}: {why}" for name, why in setting.trouble.items()]
     out += [f"{name} cannot serve: {why}" for name, why in gateway.health().unready.items()]
     out += [f"{w.rule} is waived by {w.signer}: {w.reason}" for w in setting.fleet.tenant.relax]
+    if setting.supplied.generation is not None:
+        out += filter(None, (setting.supplied.generation.old(rfc3339(gateway.now_ms())),))
     if setting.fleet.tenant.shadow:
         out.append(f"in shadow, not deciding: {', '.join(setting.fleet.tenant.shadow)}")
     abouts = {name: engine.describe() for name, engine in gateway.engines.items()}

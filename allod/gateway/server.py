@@ -50,12 +50,13 @@ class Orderly(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind the listening socket.
+    """Bind the listening socket; ``localhost`` is loopback without asking anybody (RFC 6761, 6.3).
 
     Raises:
         Unavailable: the port is taken, or the address is not one of this machine.
 
     """
+    host = "127.0.0.1" if host.lower() == "localhost" else host
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from allod.store.database import Database, Decided
 
 LOST: Final = "the decision record is not in the tables (lost, or the tables were rebuilt)"
+PRUNED: Final = "its leaves and its decision record are pruned by the log's policy"
 DAMAGED: Final = "the decision record is damaged: it is not the one the receipts name"
 SENSELESS: Final = "the decision record holds what no decision can be made of"
 NOT_KEPT: Final = "the fleet it was decided with was not kept"
@@ -95,7 +96,7 @@ class Simulation:
 
     def _replay(self, one: Decided) -> None:
         if one.body is None:
-            self.tally.leave(LOST, one.requests, one.receipt)
+            self.tally.leave(PRUNED if one.pruned else LOST, one.requests, one.receipt)
             return
         if digest_of(one.body) != one.digest:
             self._damaged += 1

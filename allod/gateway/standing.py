@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from allod.domain.errors import AllodError, Integrity
-from allod.gateway import placing
+from allod.gateway import placing, supply
 from allod.gateway.ownpacks import OwnPack, read_folder, widening
 from allod.gateway.packs import files_of
 from allod.policy.change import digest_of_bytes
@@ -29,7 +29,7 @@ from allod.policy.signing import Signature, require
 from allod.receipts.canonical import canonical
 from allod.receipts.ids import CHANCE_LETTERS, new_id
 from allod.receipts.leaves import NoticeFacts
-from allod.receipts.tiles import WIDTH, parse_bundle
+from allod.receipts.tiles import WIDTH
 from allod.store.home import write_file
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _YES: Final = "yes"
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What the newest start or change says: digest of the change, four eyes, digest of own packs; or empty.
 
+    ``supply`` is number and digest of the newest switch of what bundles brought (``supply.advance``).
+
     ``seen`` are the ids of notices about packs that came after it, of a start that did not come to its end:
     the part of an id that is not its time is made of what it says.
     """
@@ -56,11 +58,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     change: str = ""
     four_eyes: bool = False
     own: str = ""
+    supply: str = ""
     seen: frozenset[str] = frozenset()
 
     def facts(self) -> dict[str, str]:
         """Return what the notice of a start says of it; nothing where there is nothing to say."""
-        said = {"change": self.change, "four_eyes": _YES if self.four_eyes else "", "own": self.own}
+        said = {
+            "change": self.change,
+            "four_eyes": _YES if self.four_eyes else "",
+            "own": self.own,
+            "supply": self.supply,
+        }
         return {name: value for name, value in said.items() if value}
 
 
@@ -82,11 +90,9 @@ def newest(store: Store) -> Standing:
     reader = store.reader
     size = reader.size()
     seen: set[str] = set()
+    brought = ""
     for n in range((size - 1) // WIDTH, -1, -1):
-        data = reader.entries(n, min(WIDTH, size - n * WIDTH)) or b""
-        if _NOTICE not in data:
-            continue
-        for leaf in reversed(parse_bundle(data)):
+        for _, leaf in reversed(reader.noted(n * WIDTH, min(n * WIDTH + WIDTH, size), _NOTICE)):
             if _NOTICE not in leaf:
                 continue
             notice = msgspec.json.decode(leaf)
@@ -98,11 +104,14 @@ def newest(store: Store) -> Standing:
                     change=facts.get("change", ""),
                     four_eyes=facts.get("four_eyes") == _YES,
                     own=facts.get("own", ""),
+                    supply=brought or facts.get("supply", ""),
                     seen=frozenset(seen),
                 )
             if notice["subject"] == PACK:
                 seen.add(notice["id"])
-    return Standing(seen=frozenset(seen))
+            if notice["subject"] == supply.SUBJECT:
+                brought = brought or notice["facts"].get("switch", "")
+    return Standing(supply=brought, seen=frozenset(seen))
 
 
 def log_changes(store: Store, approved: tuple[Change, ...], tenant: str, now_ms: int) -> Standing:
@@ -161,10 +170,12 @@ def begin(
         now_ms: UTC milliseconds.
 
     Raises:
-        Integrity: see ``log_changes`` and ``accept``.
+        Integrity: see ``log_changes``, ``supply.advance`` and ``accept``.
 
     """
     known = log_changes(store, approved, tenant, now_ms)
+    logged = supply.advance(store, known.supply, setting.home, tenant, now_ms)
+    known = msgspec.structs.replace(known, supply=logged)
     names = {pack.id for pack in law}
     own = tuple(one for one in setting.own if one.pack.id in names)
     return accept(store, known, own, law, setting.packs, tenant, now_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -17,13 +18,15 @@ def table(head: str, values: Mapping[str, Any]) -> str:
 
 
 def value(item: Any) -> str:
-    """Write one value inline: text, truth, whole or exact number, list or table of such."""
+    """Write one value inline: text, truth, whole or exact number, day or time, list or table of such."""
     if isinstance(item, str):
         return text(item)
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, Decimal):
         return plain(item)
+    if isinstance(item, date):
+        return item.isoformat()
     if isinstance(item, Mapping):
         return "{ " + ", ".join(f"{_key(k)} = {value(v)}" for k, v in item.items()) + " }"
     if isinstance(item, list | tuple):

@@ -7,6 +7,7 @@ reads the bytes and hands them in. Models are decoded one by one when asked for,
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from difflib import get_close_matches
@@ -54,9 +55,10 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed price book.
 
     Attributes:
-        digest: ``sha256:`` of the file's bytes.
+        digest: ``sha256:`` of the file's bytes; of books laid over each other, of their digests in order.
         as_of: the day its prices speak of.
         source, licence: where they come from.
+        layers: the books it is made of (``over``), first the one that is asked first; empty for one book.
 
     """
 
@@ -65,6 +67,30 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     licence: str
     models: dict[str, msgspec.Raw]
+    layers: tuple[Book, ...] = ()
+
+    @classmethod
+    def over(cls, books: Iterable[Book]) -> Book | None:
+        """Lay books over each other: a model's price stands in the newest that knows it; None for none.
+
+        Of books of one day the earlier given is asked first. A tariff names the digest, day and text of the
+        one book that it stands in, so a receipt leads to the file with the very price.
+        """
+        layers = tuple(sorted(books, key=lambda book: book.as_of, reverse=True))
+        if len(layers) < 2:  # noqa: PLR2004 (nothing to lay over)
+            return layers[0] if layers else None
+        models: dict[str, msgspec.Raw] = {}
+        for book in reversed(layers):
+            models |= book.models
+        named = "\n".join(book.digest for book in layers)
+        return cls(
+            digest="sha256:" + hashlib.sha256(named.encode()).hexdigest(),
+            as_of=layers[0].as_of,
+            source="; ".join(dict.fromkeys(book.source for book in layers)),
+            licence="; ".join(dict.fromkeys(book.licence for book in layers)),
+            models=models,
+            layers=layers,
+        )
 
     @classmethod
     def parse(cls, content: bytes) -> Book:
@@ -104,6 +130,9 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
             Integrity: the entry cannot be read.
 
         """
+        for book in self.layers:
+            if provider_model in book:
+                return book.tariff(provider_model, at_ms)
         raw = self.models.get(provider_model)
         if raw is None:
             return None

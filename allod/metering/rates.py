@@ -15,6 +15,7 @@ import msgspec
 
 from allod.domain.fleet import EMBEDDED
 from allod.domain.money import ZERO, plain
+from allod.metering import hours
 
 if TYPE_CHECKING:
     from allod.domain.fleet import Deployment, Fleet, Price
@@ -59,8 +60,9 @@ class Tariff(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         steps: at least one, by rising ``above_tokens``, the first at 0.
         source: ``configuration``, ``free``, ``own-hardware``, or ``book provider/model`` with its date.
-        digest: ``sha256:`` of the price book, or of the rates written in the configuration.
-        valid_until_ms: when the book changes this price next (a dated or daily condition), else None.
+        digest: ``sha256:`` of the price book, or of the rates written in the configuration; where the
+            configuration lays hours, dates or a factor over a price, of that digest with all of it.
+        valid_until_ms: when this price may change next (a dated or daily condition), else None.
 
     """
 
@@ -134,7 +136,9 @@ def tariff_of(deployment: Deployment, book: Book | None, at_ms: int) -> Tariff |
     """Return what a deployment charges at a time, or None: the price is unknown and the request is refused.
 
     An explicit price wins, then ``free``, then the book; an embedded engine without any of them runs on our
-    own hardware and costs nothing per token. An incomplete price (input without output) is unknown.
+    own hardware and costs nothing per token. An incomplete price (input without output) is unknown. Changes,
+    windows and a factor of the configuration lie over that, and the digest covers them with what they lie
+    over. Whoever dispatches at this time is charged by this tariff, also if it changes meanwhile.
 
     Raises:
         ValueError: a configured rate is negative or not finite.
@@ -145,6 +149,12 @@ def tariff_of(deployment: Deployment, book: Book | None, at_ms: int) -> Tariff |
         if deployment.engine in EMBEDDED:
             return _flat(_nothing(), OWN_HARDWARE)
         return None
+    if price.changes or price.windows or price.factor is not None:
+        return _scheduled(price, book, at_ms)
+    return _plain(price, book, at_ms)
+
+
+def _plain(price: Price, book: Book | None, at_ms: int) -> Tariff | None:
     if price.input_usd_mtok is not None and price.output_usd_mtok is not None:
         return _flat(_configured(price, price.input_usd_mtok, price.output_usd_mtok), CONFIGURED)
     if price.free:
@@ -152,6 +162,35 @@ def tariff_of(deployment: Deployment, book: Book | None, at_ms: int) -> Tariff |
     if price.book is not None and book is not None:
         return book.tariff(price.book, at_ms)
     return None
+
+
+def _scheduled(price: Price, book: Book | None, at_ms: int) -> Tariff | None:
+    """Lay what the configuration says of dates, hours and region over a price."""
+    window = hours.window_at(price, at_ms)
+    own = window.price if window is not None else None
+    tariff = _plain(own or hours.begun(price, at_ms), book, at_ms)
+    if tariff is None:
+        return None
+    factors = [price.factor] if window is None else [window.factor, price.factor]
+    steps = tariff.steps
+    for factor in factors:
+        if factor is not None:
+            steps = tuple(Step(above_tokens=s.above_tokens, rates=_times(s.rates, factor)) for s in steps)
+    said = [tariff.source] if window is None else [tariff.source, hours.label(window, price.zone)]
+    source = ", ".join([*said, *(f"x {plain(factor)}" for factor in factors if factor is not None)])
+    rates = (f"{s.above_tokens}:{plain(r)}" for s in steps for r in msgspec.structs.astuple(s.rates))
+    text = ";".join([tariff.digest, source, *rates])
+    ends = [end for end in (tariff.valid_until_ms, hours.next_change_ms(price, at_ms)) if end is not None]
+    return Tariff(
+        steps=steps,
+        source=source,
+        digest="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
+        valid_until_ms=min(ends, default=None),
+    )
+
+
+def _times(at: Rates, factor: Decimal) -> Rates:
+    return Rates(**{name: _EXACT.multiply(getattr(at, name), factor) for name in Rates.__struct_fields__})
 
 
 def tariffs_of(fleet: Fleet, book: Book | None, at_ms: int) -> Tariffs:

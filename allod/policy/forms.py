@@ -90,6 +90,7 @@ class Obligation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What an article asks and what becomes of it here.
 
     ``enforce`` names its rules, ``evidence`` the report that shows it (``export``) and where (``column``).
+    ``keep_days`` is for how long it wants records kept: no log is pruned sooner while the pack is in force.
     """
 
     article: str
@@ -98,6 +99,7 @@ class Obligation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     export: str = ""
     column: str = ""
     note: str = ""
+    keep_days: int = 0
 
 
 class Theorem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ list of names ends with the digest of the whole list.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final, Literal
@@ -118,6 +118,11 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
         tried: each attempt's (deployment, status, basis, cost in plain USD) in order, where ``deployment``
             alone does not say it: whoever saw the request is named, whether or not it answered.
         seq: the number of this end among those of its deployment in this log, from 1 without gaps.
+        answer_from: the receipt under which the answer delivered here was made, where that is another one: a
+            step of this request, or for an answer out of the cache the receipt it was given under first.
+            Nothing was attempted under this receipt then, and its end has no number.
+        steps: each step's (receipt, role, status, cost in plain USD) in the order they began.
+        total_usd: what the request cost with all its steps; None without steps.
 
     """
 
@@ -148,6 +153,9 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     tried: Tried = ()
     seq: int | None = None
+    answer_from: str | None = None
+    steps: Tried = ()
+    total_usd: Decimal | None = None
 
 
 class NoticeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +196,7 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """A terminal leaf's fields in canonical order; ``excluded``: deployment, indices into ``rules``."""
 
     adapter: str | None = None
+    answer_from: str | None = None
     app: str
     attempts: int
     basis: str | None = None
@@ -223,11 +232,13 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     sandbox: str | None = None
     seq: int | None = None
     status: str
+    steps: Tried = ()
     task: str | None = None
     template: str | None = None
     tenant: str
     time: str
     tokens: Tokens | None = None
+    total_usd: str | None = None
     tried: Tried = ()
     v: int
     weights: str | None = None
@@ -240,6 +251,12 @@ def leaf_time(at_ms: int) -> str:
     minute, rest = divmod(ms_of_day, 60_000)
     second, ms = divmod(rest, 1000)
     return _day(days) + _MINUTES[minute] + _SECONDS[second] + _MILLIS[ms]
+
+
+def ms_of(text: str) -> int:
+    """Read such a time as UTC milliseconds (raises ValueError)."""
+    at = datetime.fromisoformat(text)
+    return int(at.timestamp()) * 1000 + at.microsecond // 1000
 
 
 @lru_cache(maxsize=8)
@@ -353,6 +370,7 @@ def _intent(facts: IntentFacts) -> IntentLeaf:
 def _terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> TerminalLeaf:
     return TerminalLeaf(
         adapter=facts.adapter,
+        answer_from=facts.answer_from,
         app=intent.app,
         attempts=facts.attempts,
         basis=facts.basis,
@@ -386,11 +404,13 @@ def _terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> Terminal
         sandbox=facts.sandbox,
         seq=facts.seq,
         status=facts.status,
+        steps=facts.steps,
         task=intent.task,
         template=facts.template,
         tenant=intent.tenant,
         time=leaf_time(facts.at_ms),
         tokens=tokens_of(facts.usage),
+        total_usd=None if facts.total_usd is None else plain(facts.total_usd),
         tried=facts.tried,
         v=1,
         weights=facts.weights,
@@ -425,12 +445,13 @@ def _shortened(facts: TerminalFacts, limit: int, items: int) -> TerminalFacts:
         relaxed=fitting_list(facts.relaxed, items),
         detail=cut_text(facts.detail, MAX_DETAIL),
         tried=fitting_attempts(facts.tried, items),
+        steps=fitting_attempts(facts.steps, items),
     )
 
 
 _NAMES: Final = (
-    "adapter", "deployment", "engine", "engine_digest", "engine_version", "model", "notice", "price_digest",
-    "reason", "response", "sandbox", "template", "weights",
+    "adapter", "answer_from", "deployment", "engine", "engine_digest", "engine_version", "model", "notice",
+    "price_digest", "reason", "response", "sandbox", "template", "weights",
 )  # fmt: skip
 _INTENT_NAMES: Final = (
     "id", "tenant", "app", "surface", "request", "pack", "fleet", "decision", "purpose", "task",

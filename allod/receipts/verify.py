@@ -17,6 +17,7 @@ from allod.domain.errors import AllodError, Integrity
 from allod.receipts.commitment import SALT_BYTES, opens
 from allod.receipts.file import PENDING, Part, ReceiptFile, read_file, read_leaf
 from allod.receipts.ids import id_prefix, is_id
+from allod.receipts.lineage import check_lineage
 from allod.receipts.merkle import leaf_hash, verify_inclusion
 from allod.receipts.notes import parse_note, parse_vkey
 from allod.receipts.proof import Proof, parse_proof
@@ -240,8 +241,10 @@ def _contents(case: _Case) -> str:
         raise _differs("deployment and evidence", None, "both, in an answered receipt")
     _check_excluded(leaf)
     _check_tried(leaf)
-    cost = f", {leaf['cost_usd']} USD ({leaf.get('basis')})" if "cost_usd" in leaf else ""
-    return f"{leaf['status']}, {leaf['attempts']} attempts{cost}, evidence {evidence or 'none'}"
+    check_lineage(leaf)
+    cost = f", {leaf['cost_usd']} USD ({leaf.get('basis', 'nothing tried')})" if "cost_usd" in leaf else ""
+    other = f", the answer of {leaf['answer_from']}" if "answer_from" in leaf else ""
+    return f"{leaf['status']}, {leaf['attempts']} attempts{cost}{other}, evidence {evidence or 'none'}"
 
 
 def _opened(case: _Case, name: str, opening: Opening) -> str:

@@ -12,11 +12,13 @@ wrong, so a score s stands for a success between s and s + e; the middle is take
 
 from __future__ import annotations
 
-from decimal import Decimal
+from datetime import date
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from allod.domain.fleet import CapabilityEvidence
 from allod.domain.probability import beta_quantile
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ MOST_PRIOR: Final = 24.0
 TAIL: Final = 0.05
 """One-sided: the chance that success lies below ``Capability.low``."""
 _FLAT: Final = 1.0
+_PLACES: Final = Decimal("0.0001")
 Contamination = Literal["excluded", "unknown", "suspected", "measured"]
 _LEFT_BY_CONTAMINATION: Final[dict[Contamination, float]] = {
     "excluded": 1.0,
@@ -88,15 +91,26 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     at: str
 
 
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one evaluation found of a deployment on a task, and from which day on that is too old to count."""
+
+    successes: float
+    failures: float
+    evaluation: str
+    at: str
+    until: date
+
+
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
     """How likely a deployment solves a request of a task.
 
-    ``value`` is the expected success, ``low`` what it exceeds with 95 %; ``basis`` says on what that rests,
-    ``n`` how many cases were measured.
+    ``value`` is the expected success, ``low`` what it exceeds with 95 %, ``high`` what it stays below with
+    95 %; ``basis`` says on what that rests, ``n`` how many cases were measured.
     """
 
     value: float
     low: float
+    high: float
     n: float
     basis: Literal["measured", "published", "declared", "unknown"]
     evaluations: tuple[str, ...] = ()
@@ -140,15 +154,16 @@ def capability(
 ) -> Capability:
     """Join what is declared, published and measured.
 
-    With nothing but a declared figure that figure is returned as it is, without a bound of its own: ``low``
-    equals it. With nothing at all the basis is ``unknown``.
+    With nothing but a declared figure that figure is returned as it is, without bounds of its own: ``low``
+    and ``high`` equal it. With nothing at all the basis is ``unknown``.
     """
     doubts = [audit(one) for one in published]
     doubts = [one for one in doubts if one.worth > 0]
     if counted is None and not doubts:
         if declared is None:
-            return Capability(value=0.0, low=0.0, n=0, basis="unknown")
-        return Capability(value=float(declared), low=float(declared), n=0, basis="declared")
+            return Capability(value=0.0, low=0.0, high=1.0, n=0, basis="unknown")
+        value = float(declared)
+        return Capability(value=value, low=value, high=value, n=0, basis="declared")
     prior = [(one.success, one.worth) for one in doubts]
     if declared is not None:
         prior.append((float(declared), DECLARED_WORTH))
@@ -161,7 +176,54 @@ def capability(
     return Capability(
         value=a / (a + b),
         low=beta_quantile(TAIL, a, b),
+        high=beta_quantile(1 - TAIL, a, b),
         n=0 if counted is None else counted.successes + counted.failures,
         basis="published" if counted is None else "measured",
         evaluations=() if counted is None else counted.evaluations,
+    )
+
+
+def evidence(
+    declared: Decimal | None, published: Iterable[Published], findings: Iterable[Finding], today: date
+) -> tuple[CapabilityEvidence, ...]:
+    """Return what a fleet carries of a deployment and a task: one entry per stretch of days, in order.
+
+    Evaluations drop out one by one as they become too old, and each time the rest is joined anew; where
+    nothing but a declared figure is left there is no further entry.
+    """
+    known = list(published)
+    left = [one for one in findings if one.until > today]
+    out: list[CapabilityEvidence] = []
+    while True:
+        until = min((one.until for one in left), default=None)
+        joined = capability(declared, known, _counted(left))
+        if joined.basis in {"declared", "unknown"}:
+            return tuple(out)
+        out.append(_written(joined, until))
+        if until is None:
+            return tuple(out)
+        left = [one for one in left if one.until > until]
+
+
+def _counted(findings: list[Finding]) -> Counted | None:
+    if not findings:
+        return None
+    return Counted(
+        successes=sum(one.successes for one in findings),
+        failures=sum(one.failures for one in findings),
+        evaluations=tuple(dict.fromkeys(one.evaluation for one in findings)),
+        at=max(one.at for one in findings),
+    )
+
+
+def _written(one: Capability, until: date | None) -> CapabilityEvidence:
+    """Write it in decimals; bounds are rounded away from the value."""
+    return CapabilityEvidence(
+        value=Decimal(repr(one.value)).quantize(_PLACES, ROUND_HALF_EVEN),
+        low=Decimal(repr(one.low)).quantize(_PLACES, ROUND_FLOOR),
+        high=Decimal(repr(one.high)).quantize(_PLACES, ROUND_CEILING),
+        basis="published" if one.basis == "published" else "measured",
+        cases=Decimal(repr(one.n)).quantize(Decimal("0.1"), ROUND_FLOOR),
+        evaluations=one.evaluations,
+        until=until,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from allod.domain.decision import Attempt, Candidate, DecidingRule, Exclusion, NearestChange, Plan
-from allod.domain.fleet import CLEAR_TEXT
+from allod.domain.fleet import CLEAR_TEXT, INTERACTIVE, LANGUAGE, SCRIPT, CapabilityEvidence
 from allod.domain.money import ZERO, plain
 from allod.routing.question import DeploymentFacts, facts_of
 
@@ -89,11 +89,13 @@ def _reasons(facts: DecisionFacts, one: DeploymentFacts) -> list[DecidingRule]:
     out = [_lacks(one, need) for need in facts.needs if need != "text" and need not in one.takes]
     if not one.listed:
         out.append(_not_listed(facts, one))
-    # Even at 5 bytes to a token this would not fit; closer calls are left to the engine's own count.
-    least = facts.input_tokens * 3 // 5
-    if one.context_tokens is not None and least > one.context_tokens:
-        out.append(_too_long(one, least))
-    if facts.min_quality is not None and (one.quality is None or one.quality < facts.min_quality):
+    if one.context_tokens is not None:
+        # Even at 5 bytes to a token this would not fit; closer calls take what traffic taught, or an engine.
+        least = facts.input_tokens * 3 // 5 if one.expected_tokens is None else one.expected_tokens
+        if least > one.context_tokens:
+            out.append(_too_long(one, least))
+    held = one.quality if one.evidence is None else one.evidence.low
+    if facts.min_quality is not None and (held is None or held < facts.min_quality):
         out.append(_below_floor(one, facts.min_quality))
     if one.reserve_usd is None:
         out.append(_no_price(one))
@@ -190,6 +192,17 @@ def _lacks(one: DeploymentFacts, need: str) -> DecidingRule:
             source="app.pseudonymise",
             remedy="ask without logprobs, pictures or stop sequences, or use a deployment of our own",
         )
+    if need == INTERACTIVE:
+        return _rule(
+            one,
+            f"capability.{need}",
+            got="batch work only",
+            required="a deployment that somebody may wait for",
+            key="batch_only",
+            remedy="ask in the background (`background: true` of /v1/responses)",
+        )
+    if need.startswith((LANGUAGE, SCRIPT)):
+        return _not_spoken(one, need)
     return _rule(
         one,
         f"capability.{need}",
@@ -197,6 +210,21 @@ def _lacks(one: DeploymentFacts, need: str) -> DecidingRule:
         required=need,
         key="takes",
         remedy=f'add "{need}" to takes of {one.deployment} if it can, or ask without it',
+    )
+
+
+def _not_spoken(one: DeploymentFacts, need: str) -> DecidingRule:
+    kind, _, name = need.partition(":")
+    wanted = f"a model known to take {kind} {name}"
+    return _rule(
+        one,
+        "capability.language",
+        got=f"languages of {one.deployment} are others, or unknown",
+        required="a request whose language can be told" if name == "unknown" else wanted,
+        key="languages",
+        remedy=f'add "{name}" to languages of {one.deployment} if it takes it'
+        if kind == LANGUAGE[:-1] and name != "unknown"
+        else f"say which languages {one.deployment} takes, and those of the task (task.languages)",
     )
 
 
@@ -212,17 +240,30 @@ def _not_listed(facts: DecisionFacts, one: DeploymentFacts) -> DecidingRule:
 
 
 def _too_long(one: DeploymentFacts, least: int) -> DecidingRule:
+    need = f"at least {least} tokens of input, as estimated"
+    if one.expected_tokens is not None:
+        need = f"room for {least} tokens of input: with 95 % no more, as its tokenizer billed so far"
     return _rule(
         one,
         "capability.context",
         got=f"{one.context_tokens} tokens of context",
-        required=f"at least {least} tokens of input, as estimated",
+        required=need,
         key="context_tokens",
         remedy="shorten the input",
     )
 
 
 def _below_floor(one: DeploymentFacts, floor: Decimal) -> DecidingRule:
+    if one.evidence is not None:
+        return DecidingRule(
+            id="quality.floor",
+            law="",
+            got=known_of(one.evidence),
+            required=f"at least {plain(floor)}, with 95 %",
+            source=source_of(one.evidence),
+            remedy=f"evaluate {one.deployment} on more cases of {one.quality_key}, use a better model there, "
+            "or lower the floor",
+        )
     return _rule(
         one,
         "quality.floor",
@@ -232,6 +273,22 @@ def _below_floor(one: DeploymentFacts, floor: Decimal) -> DecidingRule:
         remedy=f"show by evaluation that quality.{one.quality_key} of {one.deployment} is {plain(floor)}, "
         "or lower the floor",
     )
+
+
+def known_of(one: CapabilityEvidence) -> str:
+    """Say what is known of a quality: what is expected, what it exceeds with 95 %, from what."""
+    said = f"{plain(one.value)} expected, at least {plain(one.low)} with 95 %"
+    if one.basis == "published":
+        return f"{said} (published, after its audit)"
+    return f"{said} from {plain(one.cases)} cases (measured), {source_of(one)}"
+
+
+def source_of(one: CapabilityEvidence) -> str:
+    """Name the evaluations behind a quality."""
+    if not one.evaluations:
+        return "published scores: `allod eval prior show`"
+    more = f" and {len(one.evaluations) - 1} more" if len(one.evaluations) > 1 else ""
+    return f"evaluation {one.evaluations[-1]}{more}"
 
 
 def _no_price(one: DeploymentFacts) -> DecidingRule:

@@ -13,9 +13,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from allod.admission.language import taken
 from allod.admission.sizes import bucket
 from allod.domain.decision import DecidingRule, Eligibility
-from allod.domain.fleet import CLEAR_TEXT, SEAL_WEIGHTS, Deployment, Effort, Fleet, Objective
+from allod.domain.fleet import (
+    CLEAR_TEXT,
+    DEFERRED,
+    INTERACTIVE,
+    LANGUAGE,
+    SCRIPT,
+    SEAL_WEIGHTS,
+    CapabilityEvidence,
+    Deployment,
+    Effort,
+    Fleet,
+    Objective,
+)
 from allod.domain.usage import Usage
 from allod.metering.rates import Tariff, Tariffs, cost
 from allod.metering.settle import Bounds
@@ -70,12 +83,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     fleet: Fleet
     tariffs: Tariffs
     health: Health
+    expected_tokens: tuple[tuple[str, int], ...] = ()
 
     def _small(self) -> tuple[Any, ...]:
         return (
             self.app, self.surface, self.classes, self.purpose, self.task, self.pinned, self.needs,
             self.input_tokens, self.max_output_tokens, self.choices, self.min_quality, self.max_cost_usd,
-            self.deadline_ms, self.effort, self.day, self.eligibility.kept,
+            self.deadline_ms, self.effort, self.day, self.eligibility.kept, self.expected_tokens,
         )  # fmt: skip
 
     def __hash__(self) -> int:
@@ -101,6 +115,9 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``law`` holds the deciding rules of an unlawful one, whose estimates are then all None: it is never
     estimated. ``cost_usd`` and ``reserve_usd`` are None where the price is unknown. ``quality_key`` says
     which entry of ``quality`` was used. ``listed`` is False for a pinned deployment the task does not name.
+    ``evidence`` is what evaluations and publications say of its quality, where they say something: then
+    ``quality`` is what they expect, and the floor is held against their bound. ``expected_tokens`` is what
+    its tokenizer, learned from traffic, is unlikely to make more input tokens than of this request.
     """
 
     deployment: str
@@ -118,6 +135,8 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
     resting: bool = False
     unready: str | None = None
     retries: int = 0
+    evidence: CapabilityEvidence | None = None
+    expected_tokens: int | None = None
 
 
 class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +182,7 @@ def question_of(
         fleet=fleet,
         tariffs=tariffs,
         health=health,
+        expected_tokens=sizes.expected_tokens,
     )
 
 
@@ -204,7 +224,7 @@ def facts_of(question: Question) -> DecisionFacts:
     unlawful = {one.deployment: one.rules for one in question.eligibility.excluded}
     return DecisionFacts(
         task=question.task,
-        needs=question.needs,
+        needs=_needs(question),
         input_tokens=question.input_tokens,
         min_quality=question.min_quality,
         max_cost_usd=question.max_cost_usd,
@@ -240,14 +260,14 @@ def candidate(
         return DeploymentFacts(deployment=name, law=unlawful.get(name) or (UNDECIDED,), listed=listed)
     tariff = question.tariffs.by_deployment.get(name)
     expected, most = (None, None) if tariff is None else _estimate(question, deployment, tariff)
-    key = question.task if question.task is not None and question.task in deployment.quality else "default"
+    quality, key, evidence = quality_of(deployment, question.task, question.day)
     seal, health = deployment.seal, question.health
     return DeploymentFacts(
         deployment=name,
         listed=listed,
         takes=_takes(question, deployment),
         context_tokens=deployment.context_tokens,
-        quality=deployment.quality.get(key),
+        quality=quality,
         quality_key=key,
         cost_usd=expected,
         reserve_usd=most,
@@ -259,13 +279,58 @@ def candidate(
         resting=name in health.resting,
         unready=health.unready.get(name),
         retries=deployment.retries,
+        evidence=evidence,
+        expected_tokens=dict(question.expected_tokens).get(name),
     )
+
+
+DEFAULT_TASK: Final = "default"
+
+
+def quality_of(
+    deployment: Deployment, task: str | None, day: date
+) -> tuple[Decimal | None, str, CapabilityEvidence | None]:
+    """Return the quality a decision reads, of which task it is, and what was measured or published of it.
+
+    What is known of the task itself comes before what is known of none, measured before declared.
+    """
+    for key in (DEFAULT_TASK,) if task is None else (task, DEFAULT_TASK):
+        for one in deployment.capability.get(key, ()):
+            if one.until is None or day < one.until:
+                return one.value, key, one
+        if key in deployment.quality:
+            return deployment.quality[key], key, None
+    return None, DEFAULT_TASK, None
+
+
+def _needs(question: Question) -> tuple[str, ...]:
+    """Return what a request needs; where some deployments are for batch work only, also whether it waits."""
+    if DEFERRED in question.needs or not _some_batch(question.fleet):
+        return question.needs
+    return tuple(sorted({*question.needs, INTERACTIVE}))
+
+
+def _some_batch(fleet: Fleet) -> bool:
+    return any(one.batch_only for one in fleet.deployments.values())
 
 
 def _takes(question: Question, deployment: Deployment) -> tuple[str, ...]:
     """Return what a deployment takes; what must not be covered by pseudonyms only our own do."""
-    own = CLEAR_TEXT in question.needs and question.fleet.operator_of(deployment).own
-    return tuple(sorted({*deployment.takes, CLEAR_TEXT} if own else deployment.takes))
+    more = set[str]()
+    if CLEAR_TEXT in question.needs and question.fleet.operator_of(deployment).own:
+        more.add(CLEAR_TEXT)
+    if DEFERRED in question.needs:
+        more.add(DEFERRED)
+    elif not deployment.batch_only and (INTERACTIVE in question.needs or _some_batch(question.fleet)):
+        more.add(INTERACTIVE)
+    spoken = [need for need in question.needs if need.startswith((LANGUAGE, SCRIPT))]
+    if spoken:
+        task = question.fleet.tasks.get(question.task or "")
+        known = deployment.languages
+        known = known if known is not None and known.holds_on(question.day) else None
+        strict = task is not None and task.require_language
+        more |= taken(spoken, None if known is None else known.value, strict=strict)
+    return tuple(sorted({*deployment.takes, *more}))
 
 
 def _estimate(question: Question, deployment: Deployment, tariff: Tariff) -> tuple[Decimal, Decimal]:

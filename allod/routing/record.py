@@ -9,6 +9,7 @@ with.
 
 from __future__ import annotations
 
+from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from allod.domain.errors import Integrity
 from allod.domain.money import plain
 from allod.receipts.canonical import canonical, parse
 from allod.routing.plan import decide
-from allod.routing.question import DecisionFacts, facts_of
+from allod.routing.question import DecisionFacts, DeploymentFacts, facts_of
 from allod.routing.shadow import Shadowed
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ OLDER: Final = "allod-decision-1"
 """Written until configurations were kept; read for ever."""
 FORMATS: Final = frozenset({FORMAT, OLDER})
 _OPTIONAL: Final = ("configuration", "shadow")
+_LATER: Final = frozenset({"evidence", "expected_tokens"})
+"""Facts of a candidate that are left out where there are none: records without them stay as they were."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,9 +153,13 @@ def holds(record: bytes) -> bool:
 def plain_data(value: Any) -> Any:
     """Turn structs into JSON data: money and probabilities in plain notation, everything else as it is."""
     if isinstance(value, msgspec.Struct):
-        return {name: plain_data(getattr(value, name)) for name in value.__struct_fields__}
+        later = _LATER if isinstance(value, DeploymentFacts) else frozenset[str]()
+        names = (n for n in value.__struct_fields__ if n not in later or getattr(value, n) is not None)
+        return {name: plain_data(getattr(value, name)) for name in names}
     if isinstance(value, Decimal):
         return plain(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, tuple | list):
         return [plain_data(item) for item in value]
     if isinstance(value, dict):

@@ -1,43 +1,45 @@
 """``allod log verify``: a home at rest, held against itself from the first leaf to the last row.
 
-Nothing is changed. Every hash is computed anew from the entries; what is wrong is named by file and leaf.
+Nothing is changed. Every hash is computed anew from the entries (of pruned leaves, from their leaf hashes
+upwards: what that leaves unproved is said); what is wrong is named by file and leaf.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from allod.domain.errors import AllodError, Integrity
-from allod.domain.money import plain
-from allod.domain.usage import LedgerRow
 from allod.receipts.canonical import canonical
 from allod.receipts.checkpoint import Checkpoint
-from allod.receipts.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, leaf_hash, stored_count
+from allod.receipts.merkle import HASH_BYTES, leaf_hash, stored_count
 from allod.receipts.rotation import ROTATION, KeyRing, anchor_of_log
-from allod.receipts.tiles import WIDTH, parse_bundle
 from allod.receipts.verify import Step, Verification
 from allod.store import history
-from allod.store.database import Database, Request
+from allod.store.database import Database
 from allod.store.frames import AttemptFrame
 from allod.store.history import key_ring
 from allod.store.home import Home, Lock, load_keys
 from allod.store.journal import CLOSED, SegmentHead
+from allod.store.leafwise import Found as Read
+from allod.store.leafwise import Pass, Rows, rows_of
 from allod.store.logfiles import OFFSET_BYTES, LogFiles
-from allod.store.lost import sums
-from allod.store.numbers import check_note, numbered
+from allod.store.numbers import check_note
+from allod.store.pruned import PLAN, RECORD, plan_of
 from allod.store.recovery import Found, Scan, anchor_of, check_tables, find, frames, read_checkpoint
 
 Progress = Callable[[int, int], None]
 _ROTATION: Final = ROTATION.encode()
-_ENDED: Final = ("answered", "refused", "aborted", "failed")
+_REQUESTS: Final = "SELECT count(*) FROM request WHERE origin = ?"
+_LOOK_BYTES: Final = 1 << 20
 
 
 class _Case(msgspec.Struct, kw_only=True):
-    """What the checks have established so far; ``roots`` by size, where a size is to be compared."""
+    """What the checks have established so far; ``read`` is what the pass over all leaves found."""
 
     home: Home
     progress: Progress
@@ -45,28 +47,14 @@ class _Case(msgspec.Struct, kw_only=True):
     anchor: SegmentHead | None = None
     checkpoint: Checkpoint | None = None
     files: LogFiles | None = None
-    edge: Frontier = msgspec.field(default_factory=Frontier)
-    roots: dict[int, bytes] = msgspec.field(default_factory=lambda: {0: EMPTY_ROOT})
-    terminals: int = 0
-    numbers: dict[str, int] = {}
+    read: Read | None = None
+    rows: Rows | None = None
+    no_rows: AllodError | None = None
+    requests: int = 0
     scan: Scan | None = None
     origin: str = ""
     ring: KeyRing | None = None
     anchors: tuple[bytes, ...] = ()
-    rotations: list[bytes] = []
-
-
-class _Said(msgspec.Struct, frozen=True, kw_only=True):
-    """What the tables say of a leaf as well."""
-
-    id: str
-    kind: str
-    status: str = ""
-    attempts: int = 0
-    cost_usd: str | None = None
-
-
-_SAID: Final = msgspec.json.Decoder(_Said)
 
 
 def verify_home(
@@ -91,6 +79,7 @@ def verify_home(
         ("journal heads", _heads),
         ("log files", _sizes),
         ("every leaf and hash", _leaves),
+        *([("pruning", _pruning)] if _ever_pruned(home) else []),
         ("numbers of ends", _numbers),
         ("journal tail", _tail),
         ("checkpoint root", _root),
@@ -165,88 +154,124 @@ def _leaves(case: _Case) -> str:
     files, anchor = _files(case), _anchor(case)
     total = anchor.tree_size
     wanted = {total, case.checkpoint.size if case.checkpoint else total, *_anchored(case)}
-    for start, leaves in _bundles(files, total):
-        at, out = stored_count(start) * HASH_BYTES, list[bytes]()
-        for i, leaf in enumerate(leaves, start):
-            kind = _kind(leaf, i)
-            if kind == "terminal":
-                case.terminals += 1
-                _count(case, leaf, i)
-            elif kind == "notice" and _ROTATION in leaf:
-                case.rotations.append(leaf)
-            case.edge.append(leaf_hash(leaf), out)
-            if case.edge.size in wanted:
-                case.roots[case.edge.size] = case.edge.root()
-        data = b"".join(out)
-        held = files.hashes(at, len(data))
-        if held != data:
-            where = next(i for i in range(0, len(data), HASH_BYTES) if held[i : i + 32] != data[i : i + 32])
-            raise Integrity(
-                f"{files.folder / 'hashes'} is wrong at byte {at + where}, or a leaf from {start} on is",
-                f"got {held[where : where + 32].hex()}, expected {data[where : where + 32].hex()}",
-            )
-        case.progress(start + len(leaves), total)
-    _recorded(case)
-    if case.roots.get(total) != anchor.root:
+    database = _beside(case, total)
+    try:
+        read = Pass(files, total, wanted, case.rows, case.progress).run()
+    finally:
+        if case.rows is not None:
+            case.rows.close()
+        if database is not None:
+            database.close()
+    _recorded(case, read)
+    if read.roots.get(total) != anchor.root:
         raise Integrity(
             "the leaves are not those the journal is anchored to",
-            f"got root {case.edge.root().hex()} of {total} leaves, expected {anchor.root.hex()}",
+            f"got root {read.edge.root().hex()} of {total} leaves, expected {anchor.root.hex()}",
         )
-    return f"{total} leaves, {case.terminals} of them terminal"
+    case.read = read
+    there = f"{total - files.first} of {total}" if files.first else f"{total}"
+    return f"{there} leaves, {read.terminals} of them terminal"
 
 
-def _count(case: _Case, leaf: bytes, index: int) -> None:
-    """Take the number of an end, which must be the next of its deployment."""
-    found = numbered(leaf)
-    if found is None:
-        return
-    name, number = found
-    if number != case.numbers.get(name, 0) + 1:
+def _beside(case: _Case, total: int) -> Database | None:
+    """Open the tables to be read beside the leaves; why they cannot be is for ``_tables`` to say."""
+    if not case.home.database.exists():
+        case.no_rows = Integrity(f"{case.home.database} is missing", "got no tables")
+        return None
+    try:
+        database = Database.lite_file(case.home.database)
+    except AllodError as fault:
+        case.no_rows = fault
+        return None
+    try:
+        check_tables(database, case.origin, _anchor(case))
+        case.requests = int(database.read(_REQUESTS, case.origin)[0][0])
+    except AllodError as fault:
+        case.no_rows = fault
+    case.rows = Rows(rows_of(database, case.origin, total), _files(case).first)
+    return database
+
+
+def _ever_pruned(home: Home) -> bool:
+    return (home.log / RECORD).exists() or (home.log / PLAN).exists()
+
+
+def _pruning(case: _Case) -> str:
+    """Hold the record of what was pruned against the leaves that announced it; say what is not proved."""
+    files, read, plan = _files(case), _read(case), plan_of(case.home.log)
+    pending = "" if plan is None else "; one that has begun is not finished: run `allod log prune`"
+    if files.gone is None:
+        return f"nothing is pruned{pending}"
+    record = files.gone.record
+    if record.origin != case.origin or read.announced.get(files.gone.digest) != str(record.upto):
         raise Integrity(
-            f"an end of deployment {name} is missing or there twice before leaf {index}",
-            f"got number {number}, expected {case.numbers.get(name, 0) + 1}",
+            "what was pruned was announced by no leaf of this log",
+            f"got a record {files.gone.digest} of {record.origin} up to leaf {record.upto}",
+            "restore log/ from a backup made before",
         )
-    case.numbers[name] = number
+    if record.policy not in read.policies:
+        raise Integrity("it was pruned by a policy the log does not hold", f"got {record.policy}")
+    if record.before and record.before not in read.announced:
+        raise Integrity("the pruning before was announced by no leaf", f"got {record.before}")
+    if files.leaf_end(record.upto) != record.bytes:
+        raise Integrity(
+            f"{files.folder / 'offsets'} is wrong at leaf {record.upto - 1}",
+            f"got {files.leaf_end(record.upto)}, expected {record.bytes} by the record of the pruning",
+        )
+    rest = "" if _is_zero(case.home, files.leaf_end(record.upto)) else "; their content is still on the disk"
+    return (
+        f"leaves 0 to {record.upto - 1} are pruned (up to {record.until}, policy {record.policy} of "
+        f"{record.retain_days} days): their content cannot be recomputed, their leaf hashes were taken from "
+        f"the log and hashed up to the signed root; {record.kept} notices of them are kept and hold"
+        f"{rest}{pending}"
+    )
+
+
+def _is_zero(home: Home, length: int) -> bool:
+    """Tell whether the front of ``entries`` is gone from the disk."""
+    fd = os.open(home.log / "entries", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        spans = range(0, length, _LOOK_BYTES)
+        return not any(os.pread(fd, min(_LOOK_BYTES, length - at), at).strip(b"\0") for at in spans)
+    finally:
+        os.close(fd)
 
 
 def _numbers(case: _Case) -> str:
-    files, anchor = _files(case), _anchor(case)
-    if case.edge.size != anchor.tree_size:
-        raise Integrity("the leaves did not hold", "an earlier step failed")
-    said = check_note(case.home, files, anchor.tree_size, case.numbers)
-    return f"{len(case.numbers)} deployments without a gap, {said}"
+    files, anchor, read = _files(case), _anchor(case), _read(case)
+    said = check_note(case.home, files, anchor.tree_size, read.numbers)
+    return f"{len(read.numbers)} deployments without a gap, {said}"
 
 
 def _tail(case: _Case) -> str:
-    anchor = _anchor(case)
-    if case.edge.size != anchor.tree_size:
-        raise Integrity("the leaves before the journal did not hold", "an earlier step failed")
+    anchor, read = _anchor(case), _read(case)
     case.scan = scan = Scan(next_seq=anchor.first_seq, leaves=anchor.tree_size)
     out: list[bytes] = []
     for frame in frames(case.found, scan):
         if not isinstance(frame, AttemptFrame):
-            case.edge.append(leaf_hash(frame.leaf), out)
+            read.edge.append(leaf_hash(frame.leaf), out)
             out.clear()
-            if case.checkpoint is not None and case.edge.size == case.checkpoint.size:
-                case.roots[case.edge.size] = case.edge.root()
+            if case.checkpoint is not None and read.edge.size == case.checkpoint.size:
+                read.roots[read.edge.size] = read.edge.root()
     if scan.torn is not None:
         return f"frames below {scan.next_seq}; then a write that did not come whole to the disk ({scan.torn})"
-    return f"frames below {scan.next_seq}, {case.edge.size - anchor.tree_size} leaves not yet in the files"
+    return f"frames below {scan.next_seq}, {read.edge.size - anchor.tree_size} leaves not yet in the files"
 
 
 def _root(case: _Case) -> str:
     checkpoint = case.checkpoint
     if checkpoint is None:
         raise Integrity("there is no checkpoint to hold the leaves against", "an earlier step failed")
-    if checkpoint.size not in case.roots:
+    read = case.read or Read()
+    if checkpoint.size not in read.roots:
         raise Integrity(
             "leaves that were signed are missing or did not hold",
-            f"got {case.edge.size} leaves that hold, expected {checkpoint.size}",
+            f"got {read.edge.size} leaves that hold, expected {checkpoint.size}",
         )
-    if case.roots[checkpoint.size] != checkpoint.root:
+    if read.roots[checkpoint.size] != checkpoint.root:
         raise Integrity(
             "the leaves are not those that were signed",
-            f"got root {case.roots[checkpoint.size].hex()}, expected {checkpoint.root.hex()}",
+            f"got root {read.roots[checkpoint.size].hex()}, expected {checkpoint.root.hex()}",
         )
     anchor = _anchor(case)
     if anchor.state == CLOSED and checkpoint.size != anchor.tree_size:
@@ -267,13 +292,14 @@ def _anchored(case: _Case) -> list[int]:
 
 def _anchors(case: _Case) -> str:
     said = []
+    read = case.read or Read()
     for note in case.anchors:
         anchor = anchor_of_log(note, case.ring)
-        got = case.roots.get(anchor.size)
+        got = read.roots.get(anchor.size)
         if got is None:
             raise Integrity(
                 "the log is shorter than its anchor, or did not hold up to there",
-                f"got {case.edge.size} leaves that hold, expected {anchor.size} or more",
+                f"got {read.edge.size} leaves that hold, expected {anchor.size} or more",
             )
         if got != anchor.root:
             raise Integrity(
@@ -284,81 +310,30 @@ def _anchors(case: _Case) -> str:
     return "; ".join(said)
 
 
-def _recorded(case: _Case) -> None:
+def _recorded(case: _Case, read: Read) -> None:
     """Every key the home knows of must have come by a leaf of the log."""
-    leaves = b"\n".join(case.rotations)
+    leaves = b"\n".join(read.rotations)
     for note in history.notes(case.home):
         if note.startswith(_ROTATION) and canonical(note.decode())[1:-1] not in leaves:
             raise Integrity("a change of the log's key is not in the log", note.decode().split("\n")[3][:90])
 
 
 def _tables(case: _Case) -> str:
-    files, anchor = _files(case), _anchor(case)
-    if not case.home.database.exists():
-        raise Integrity(f"{case.home.database} is missing", "got no tables")
-    database = Database.lite_file(case.home.database)
-    try:
-        check_tables(database, case.origin, anchor)
-        ended = count = 0
-        for rows in database.requests(case.origin):
-            ledger: dict[str, list[LedgerRow]] = {}
-            for row in database.rows(receipts=(rows[0].receipt, rows[-1].receipt)):
-                ledger.setdefault(row.receipt, []).append(row)
-            for request in rows:
-                count += 1
-                if request.terminal_index is not None and request.terminal_index < anchor.tree_size:
-                    ended += 1
-                    _row(files, request, tuple(ledger.get(request.receipt, ())))
-        if ended != case.terminals:
-            raise Integrity(
-                "the index and the log disagree",
-                f"got {ended} ended requests in the tables, expected {case.terminals} terminal leaves",
-            )
-    finally:
-        database.close()
-    return f"{count} requests, each with its leaves and ledger rows"
-
-
-def _row(files: LogFiles, request: Request, rows: tuple[LedgerRow, ...]) -> None:
-    assert request.terminal_index is not None
-    intent = _SAID.decode(files.leaf(request.intent_index))
-    terminal = _SAID.decode(files.leaf(request.terminal_index))
-    cost, _ = sums(rows)
-    said = (terminal.id, terminal.status, terminal.attempts, terminal.kind, intent.id, intent.kind)
-    row = (request.receipt, request.status, len(rows), "terminal", request.receipt, "intent")
-    if said != row or request.status not in _ENDED:
-        raise Integrity(f"the tables disagree about {request.receipt}", f"got {row}, expected {said}")
-    if cost is not None and terminal.cost_usd != plain(cost):
+    files, read, rows = _files(case), _read(case), case.rows
+    if case.no_rows is not None:
+        raise case.no_rows
+    assert rows is not None
+    if rows.fault is not None:
+        raise rows.fault
+    gone = files.gone.record.terminals if files.gone is not None else 0
+    if rows.held != read.terminals or rows.pruned > gone or (rows.pruned < gone and not read.rebuilt):
         raise Integrity(
-            f"the ledger disagrees about {request.receipt}",
-            f"got {plain(cost)} USD, expected {terminal.cost_usd}",
+            "the index and the log disagree",
+            f"got {rows.held} ended requests in the tables and {rows.pruned} pruned ones, expected "
+            f"{read.terminals} terminal leaves and {gone}",
         )
-
-
-def _bundles(files: LogFiles, total: int) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    for start in range(0, total, WIDTH):
-        end = min(start + WIDTH, total)
-        leaves = parse_bundle(files.bundle(start, end))
-        at = files.leaf_end(start)
-        for i, (leaf, told) in enumerate(zip(leaves, files.ends(start, end), strict=False), start):
-            at += 2 + len(leaf)
-            if told != at:
-                raise Integrity(
-                    f"{files.folder / 'offsets'} is wrong at leaf {i}",
-                    f"got {told}, expected {at} by the length in entries",
-                )
-        if len(leaves) != end - start:
-            raise Integrity(
-                f"{files.folder / 'entries'} is wrong near leaf {start}", f"got {len(leaves)} leaves"
-            )
-        yield start, leaves
-
-
-def _kind(leaf: bytes, index: int) -> str:
-    for kind in ("intent", "terminal", "notice"):
-        if f'"kind":"{kind}"'.encode() in leaf:
-            return kind
-    raise Integrity(f"leaf {index} is of no known kind", f"got {leaf[:80]!r}")
+    pruned = f"; {rows.pruned} of pruned leaves, held against nothing" if files.first else ""
+    return f"{case.requests} requests, each with its leaves and ledger rows{pruned}"
 
 
 def _files(case: _Case) -> LogFiles:
@@ -371,3 +346,9 @@ def _anchor(case: _Case) -> SegmentHead:
     if case.anchor is None:
         raise Integrity("the journal has no anchor", "an earlier step failed")
     return case.anchor
+
+
+def _read(case: _Case) -> Read:
+    if case.read is None:
+        raise Integrity("the leaves did not hold", "an earlier step failed")
+    return case.read

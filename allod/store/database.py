@@ -57,7 +57,8 @@ class Request(msgspec.Struct, frozen=True):
 class Decided(msgspec.Struct, frozen=True):
     """One decision and the requests that share it.
 
-    ``receipt`` is the first of these, ``at_ms`` its time, ``body`` the decision record, None if that is lost.
+    ``receipt`` is the first of these, ``at_ms`` its time, ``body`` the decision record, None if that is gone:
+    ``pruned`` by the log's policy with all of its requests, or lost.
     """
 
     digest: str
@@ -65,6 +66,7 @@ class Decided(msgspec.Struct, frozen=True):
     receipt: str
     at_ms: int
     body: bytes | None
+    pruned: bool = False
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,8 +224,19 @@ class Database:
                     self._reader = self._open_file()
                 return self._reader.execute(text, values).fetchall()
 
-    def change(self, text: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    def scan(self, text: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        """Go through the rows of a statement on a connection of its own (SQLite; raises as ``read``)."""
+        with self.faults("read"):
+            connection = self._open_file()
+            try:
+                yield from connection.execute(text, values)
+            finally:
+                connection.close()
+
+    def change(self, text: str, rows: Sequence[tuple[Any, ...]], *, durable: bool = False) -> int:
         """Run one of ``self.text`` that changes something, for each row of values, all or nothing.
+
+        Returns how many rows were changed; ``durable`` syncs it to the disk.
 
         Raises:
             Unavailable: the tables cannot be written.
@@ -234,9 +247,11 @@ class Database:
             try:
                 cursor = connection.cursor()
                 if self.path:
+                    cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                     cursor.execute("BEGIN IMMEDIATE")
                 cursor.executemany(text, rows)
                 connection.commit()
+                return int(cursor.rowcount)
             finally:
                 connection.close()
 
@@ -331,15 +346,22 @@ class Database:
         )
 
     def decisions(
-        self, origin: str, *, since_ms: int | None = None, until_ms: int | None = None
+        self, origin: str, *, since_ms: int | None = None, until_ms: int | None = None, first: int = 0
     ) -> Iterator[Decided]:
         """Go through the decisions of a log's requests, each once with the number of its requests.
 
-        ``until_ms`` is exclusive. Requests that are committed meanwhile are not seen.
+        ``until_ms`` is exclusive. Requests that are committed meanwhile are not seen. ``first`` is the log's
+        minimum index.
         """
         from allod.store import reports  # noqa: PLC0415
 
-        return reports.decisions(self, origin, since_ms=since_ms, until_ms=until_ms)
+        return reports.decisions(self, origin, since_ms=since_ms, until_ms=until_ms, first=first)
+
+    def prune(self, origin: str, upto: int, *, ledger: bool) -> tuple[int, int, int]:
+        """Take out what belongs to requests whose leaves are pruned (``reports.prune``)."""
+        from allod.store import reports  # noqa: PLC0415
+
+        return reports.prune(self, origin, upto, ledger=ledger)
 
     def spent(self, *, app: str | None = None, since_ms: int | None = None) -> Decimal:
         """Add up what attempts cost in USD, exactly."""

@@ -16,7 +16,8 @@ import msgspec
 from allod.domain.errors import Integrity, Unavailable
 from allod.receipts.checkpoint import open_checkpoint
 from allod.receipts.ids import time_of
-from allod.receipts.merkle import Frontier, leaf_hash
+from allod.receipts.leaves import ms_of
+from allod.receipts.merkle import leaf_hash
 from allod.receipts.tiles import WIDTH, parse_bundle
 from allod.store.cosigned import cosigned_by
 from allod.store.home import Home, load_keys
@@ -105,6 +106,8 @@ class Extract:
         checkpoint: the signed note; ``size`` leaves are read, no more.
         reader: receipt files as of this checkpoint.
         in_flight: after a whole pass, how many requests of its period had not ended.
+        pruned: what is gone from the front of the log, or None: no pass can yield it.
+        halves: after a whole pass, how many requests ended whose beginning was pruned: they are not yielded.
 
     """
 
@@ -146,7 +149,8 @@ class Extract:
         published = Published(self.size, self.checkpoint)
         self.reader = Reader(self._files, lambda: published)
         self.reader.cosigned = cosigned_by(home, key, self.reader)
-        self.in_flight = 0
+        self.pruned = self.reader.pruned
+        self.in_flight = self.halves = 0
 
     def close(self) -> None:
         """Close the files; idempotent."""
@@ -155,13 +159,16 @@ class Extract:
     def entries(self, since_ms: int, until_ms: int) -> Iterator[Entry]:
         """Go through the requests that came in from ``since_ms`` on and before ``until_ms``, by their ends.
 
+        What was pruned is not among them: see ``lost``.
+
         Raises:
             Integrity: a leaf is not what was signed; whatever was yielded before counts for nothing then.
 
         """
         begun: dict[str, tuple[int, str]] = {}
-        edge, out = Frontier(), list[bytes]()
-        for start in range(0, self.size, WIDTH):
+        edge, out = self._files.pruned_edge(), list[bytes]()
+        first, halves = edge.size, self.pruned.halves if self.pruned is not None else 0
+        for start in range(first, self.size, WIDTH):
             leaves = parse_bundle(self._files.bundle(start, min(start + WIDTH, self.size)))
             edge.extend([leaf_hash(leaf) for leaf in leaves], out)
             out.clear()
@@ -181,13 +188,23 @@ class Extract:
                             terminal_index=index,
                             end=end,
                         )
-        self.in_flight = len(begun)
+        self.in_flight, self.halves = len(begun), halves
         if self.size and edge.root() != self.root:
             raise Integrity(
                 "the log's leaves are not those that were signed",
                 f"got another root at size {self.size} than the checkpoint says",
                 "run `allod log verify`: it names what is wrong",
             )
+
+    def lost(self, since_ms: int) -> str | None:
+        """Say which requests of a period cannot be yielded, for the log's policy; None if there are none."""
+        gone = self.pruned
+        if gone is None or since_ms > ms_of(gone.until):
+            return None
+        return (
+            f"{gone.terminals + gone.halves} requests of up to {gone.until} are pruned from the log by its "
+            f"policy of {gone.retain_days} days ({gone.policy}): they are counted nowhere here"
+        )
 
     def receipt_file(self, entry: Entry) -> bytes:
         """Return the receipt file of an entry."""

@@ -8,6 +8,9 @@ Three append-only files under ``log/``::
 
 Tiles and bundles of C2SP tlog-tiles are cut out of them on demand. Nothing is synced on the way: what a crash
 takes is appended again from the journal.
+
+What was pruned (``pruned``) is zeros in ``entries``, which keeps its length, so every offset stays true;
+where the file system can, they are a hole that takes no room.
 """
 
 from __future__ import annotations
@@ -25,7 +28,9 @@ from allod.domain.errors import Integrity
 from allod.receipts.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, frontier, leaf_hash, stored_count
 from allod.receipts.merkle import stored_position as position
 from allod.receipts.tiles import HEIGHT, MAX_ENTRY_BYTES, WIDTH
+from allod.store.holes import empty
 from allod.store.home import write_all
+from allod.store.pruned import gone_of, no_more
 
 NAMES: Final = ("entries", "offsets", "hashes")
 OFFSET_BYTES: Final = 8
@@ -44,11 +49,12 @@ class Addition(msgspec.Struct, frozen=True):
 class LogFiles:
     """The open files of one log; ``edge`` is the tree's right edge, ``end`` the length of ``entries``.
 
-    One thread appends; any thread may read what lies below a size that was published.
+    One thread appends; any thread may read what lies below a size that was published. ``gone`` says what was
+    pruned; a leaf of that is read only if it is a notice, a bundle never (raises Invalid, kind ``pruned``).
     """
 
     def __init__(self, folder: Path, *, write: bool = True) -> None:
-        """Open the files; to ``write`` makes those that are missing (raises OSError)."""
+        """Open the files; to ``write`` makes those that are missing (raises OSError, Integrity)."""
         self.folder = folder
         self._fd: dict[str, int] = {}
         how = os.O_RDWR | os.O_CREAT if write else os.O_RDONLY
@@ -57,6 +63,16 @@ class LogFiles:
         self._entries, self._offsets, self._hashes = (self._fd[name] for name in NAMES)
         self.edge = Frontier()
         self.end = 0
+        self.gone = gone_of(folder)
+
+    @property
+    def first(self) -> int:
+        """The minimum index of C2SP tlog-tiles: leaves below it are pruned, but for notices."""
+        return self.gone.record.upto if self.gone is not None else 0
+
+    def _there(self, index: int) -> None:
+        if self.gone is not None and index < self.gone.record.upto:
+            raise no_more(index, self.gone.record)
 
     def close(self) -> None:
         """Close the files; idempotent."""
@@ -95,13 +111,58 @@ class LogFiles:
         os.ftruncate(self._hashes, stored_count(size) * HASH_BYTES)
 
     def rebuild_hashes(self, size: int) -> None:
-        """Compute ``hashes`` anew from the first ``size`` entries."""
-        edge, out = Frontier(), list[bytes]()
-        for i in range(size):
+        """Compute ``hashes`` anew from the first ``size`` entries; those of pruned leaves must be there.
+
+        Raises:
+            Integrity: hashes of pruned leaves are lost or changed: nothing can make them again.
+
+        """
+        first, out = self.first, list[bytes]()
+        edge = self.pruned_edge()
+        for i in range(first, size):
             edge.append(leaf_hash(self.leaf(i)), out)
         data = b"".join(out)
-        os.ftruncate(self._hashes, 0)
-        write_all(self._hashes, data, 0)
+        at = stored_count(first) * HASH_BYTES
+        os.ftruncate(self._hashes, at)
+        write_all(self._hashes, data, at)
+
+    def pruned_edge(self) -> Frontier:
+        """Return the tree's edge behind what was pruned, every hash of it recomputed from the leaf hashes.
+
+        Raises:
+            Integrity: they do not lead to the root that was noted when it was pruned.
+
+        """
+        edge = Frontier()
+        if self.gone is None:
+            return edge
+        record = self.gone.record
+        for start in range(0, record.upto, WIDTH):
+            held, out = self.stored(start, WIDTH), list[bytes]()
+            edge.extend(self.leaf_hashes(start, start + WIDTH, held), out)
+            if b"".join(out) != held:
+                raise self._lost(start)
+        if edge.root().hex() != record.root:
+            raise self._lost(0)
+        return edge
+
+    def _lost(self, start: int) -> Integrity:
+        return Integrity(
+            f"{self.folder / 'hashes'} is wrong or cut among the hashes of pruned leaves, from {start} on",
+            "nothing can compute them again: the leaves are gone by the log's policy",
+            "restore log/hashes from a backup",
+        )
+
+    def stored(self, start: int, count: int) -> bytes:
+        """Read the hashes of so many leaves and the nodes they finish, as they lie in ``hashes``."""
+        at = stored_count(start)
+        return self.hashes(at * HASH_BYTES, (stored_count(start + count) - at) * HASH_BYTES)
+
+    def leaf_hashes(self, start: int, end: int, stored: bytes) -> list[bytes]:
+        """Pick the leaf hashes of ``[start, end)`` out of ``stored(start, end - start)``."""
+        first = stored_count(start)
+        places = [(position(0, i) - first) * HASH_BYTES for i in range(start, end)]
+        return [stored[at : at + HASH_BYTES] for at in places]
 
     def addition(self, leaves: list[tuple[bytes, bytes]]) -> Addition:
         """Compute what appending leaves, each with its leaf hash, would write; writes nothing."""
@@ -151,7 +212,8 @@ class LogFiles:
         return struct.unpack(f">{end - start}Q", data)
 
     def bundle(self, start: int, end: int) -> bytes:
-        """Read the entry bundle of leaves ``[start, end)``."""
+        """Read the entry bundle of leaves ``[start, end)`` (raises Integrity, Invalid)."""
+        self._there(start)
         at = self.leaf_end(start)
         length = self.leaf_end(end) - at
         possible = 0 < length <= (end - start) * (2 + MAX_ENTRY_BYTES) and at < 1 << 62
@@ -161,7 +223,10 @@ class LogFiles:
         return data
 
     def leaf(self, index: int) -> bytes:
-        """Read one leaf (raises Integrity if the files disagree about it)."""
+        """Read one leaf (raises Integrity if the files disagree about it, Invalid if it is pruned)."""
+        if self.gone is not None and index in self.gone.notices:
+            return self.gone.notices[index]
+        self._there(index)
         at, end = (0, *self.ends(0, 1)) if index == 0 else self.ends(index - 1, index + 1)
         possible = 1 < end - at <= 2 + MAX_ENTRY_BYTES and at < 1 << 62
         data = os.pread(self._entries, end - at, at) if possible else b""
@@ -173,6 +238,16 @@ class LogFiles:
                 f"got length {int.from_bytes(data[:2], 'big')}, expected {len(data) - 2} by offsets",
             )
         return data[2:]
+
+    def notices(self, start: int, end: int) -> list[tuple[int, bytes]]:
+        """Return what is kept of pruned leaves ``[start, end)``: the notices, with their indices."""
+        kept = self.gone.notices if self.gone is not None else {}
+        return [(i, kept[i]) for i in range(start, end) if i in kept]
+
+    def erase(self, length: int) -> None:
+        """Take the first bytes of ``entries`` off the disk (raises OSError); safe to repeat."""
+        empty(self._entries, length)
+        os.fsync(self._entries)
 
     def tile(self, level: int, n: int, width: int, size: int) -> bytes | None:
         """Cut out a tile of the tree of ``size`` leaves, or None if that tree has no such tile."""

@@ -79,9 +79,11 @@ def numbered(leaf: bytes) -> tuple[str, int] | None:
 
 def recover_numbers(home: Home, files: LogFiles) -> Numbers:
     """Return the numbers as of everything in the log's files (raises Integrity if they cannot be read)."""
-    noted = _noted(home, files)
-    last = dict(noted.last)
-    for leaf in _leaves(files, noted.size):
+    noted, gone = _noted(home, files), files.gone
+    first, last = noted.size, dict(noted.last)
+    if gone is not None and first < gone.record.upto:
+        first, last = gone.record.upto, dict(gone.record.numbers)
+    for leaf in _leaves(files, first):
         found = numbered(leaf)
         if found is not None:
             last[found[0]] = found[1]

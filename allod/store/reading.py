@@ -11,7 +11,8 @@ from allod.receipts.canonical import canonical
 from allod.receipts.file import PENDING, Part, ReceiptFile, write_file
 from allod.receipts.merkle import consistency, inclusion, root
 from allod.receipts.proof import Proof, write_proof
-from allod.receipts.tiles import HEIGHT, MAX_LEVEL, WIDTH, Tile
+from allod.receipts.pruning import Pruned
+from allod.receipts.tiles import HEIGHT, MAX_LEVEL, WIDTH, Tile, parse_bundle
 from allod.store.logfiles import LogFiles
 from allod.store.writer import Published
 
@@ -29,6 +30,30 @@ class Reader:
         self._files, self._published = files, published
         self.cosigned: Published | None = None
         self.quorum = False
+
+    @property
+    def first(self) -> int:
+        """The minimum index: entry bundles below it are pruned."""
+        return self._files.first
+
+    @property
+    def pruned(self) -> Pruned | None:
+        """What was pruned, or None."""
+        return self._files.gone.record if self._files.gone is not None else None
+
+    def noted(self, start: int, end: int, mark: bytes = b"") -> list[tuple[int, bytes]]:
+        """Return the leaves ``[start, end)`` with their indices, ascending; of pruned ones the notices alone.
+
+        Where ``mark`` is nowhere among those that are there, none of them is returned.
+
+        Raises:
+            Integrity: the files disagree about them.
+
+        """
+        first = min(max(start, self.first), end)
+        out = self._files.notices(start, first)
+        data = self._files.bundle(first, end) if first < end else b""
+        return [*out, *enumerate(parse_bundle(data), first)] if mark in data else out
 
     def newest(self) -> Published:
         """Return the newest checkpoint of the log itself, whoever else signed it or not."""
@@ -60,9 +85,11 @@ class Reader:
         return self._files.tile(level, n, width, self._published().size)
 
     def entries(self, n: int, width: int = WIDTH) -> bytes | None:
-        """Return an entry bundle, or None if the published tree has none such."""
+        """Return an entry bundle, or None if the published tree has none such or it was pruned."""
         start = n * WIDTH
         if n < 0 or not 0 < width <= WIDTH or start + width > self._published().size:
+            return None
+        if start < self.first:
             return None
         return self._files.bundle(start, start + width)
 
@@ -91,7 +118,12 @@ class Reader:
         return root(size, self._files.node)
 
     def receipt_file(self, receipt: str, status: str, intent: int, terminal: int) -> bytes | None:
-        """Write a receipt file, or return None if no checkpoint that counts covers the terminal leaf."""
+        """Write a receipt file, or return None if no checkpoint that counts covers the terminal leaf.
+
+        Raises:
+            Invalid: kind ``pruned``: the leaves are gone by the log's policy.
+
+        """
         published = self.covering(terminal)
         if published is None:
             return None

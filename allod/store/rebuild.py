@@ -4,23 +4,25 @@ The log says who asked (by pseudonym), what was decided and what each attempt co
 the decision records, or what a request still open had reserved: those are lost, and a notice in the log says
 so. Keys are not in the log at all and must be made anew. Nor does it say whom a request was about: no request
 whose frame the journal has let go of can be found by person afterwards. What was erased stays erased
-(``subjects``).
+(``subjects``). Requests whose leaves were pruned are not made again: how many is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
-from allod.domain.errors import Invalid
+from allod.domain.errors import Integrity, Invalid
 from allod.domain.usage import LedgerRow, Usage
-from allod.receipts.leaves import NoticeFacts
+from allod.receipts.ids import time_of
+from allod.receipts.leaves import NoticeFacts, leaf_time, ms_of
+from allod.receipts.tiles import WIDTH
 from allod.store.database import OPEN, Database, Work, ledger_tuple
 from allod.store.home import Home, Lock, load_keys
+from allod.store.logfiles import LogFiles
 from allod.store.recovery import anchor_of, bare_files, find, read_checkpoint, stand
 from allod.store.store import Store
 
@@ -29,12 +31,17 @@ REBUILT = "rebuilt from the log"
 
 
 class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made again, and from which frame to which nothing but the leaves is known."""
+    """What was made again, and from which frame to which nothing but the leaves is known.
+
+    ``pruned`` requests ended in leaves that are gone by the log's policy: only what the tables still have of
+    them is there.
+    """
 
     requests: int
     rows: int
     lost_from_seq: int
     lost_to_seq: int
+    pruned: int = 0
 
 
 def rebuild_tables(home: Home, *, apps: Mapping[str, str], notice: NoticeFacts) -> Rebuilt:
@@ -80,12 +87,13 @@ def _fill(home: Home, origin: str, key: Any, apps: Mapping[str, str]) -> Rebuilt
         ledger: list[tuple[Any, ...]] = []
         begun: dict[str, tuple[int, dict[str, Any]]] = {}
         made = rows = 0
-        for index in range(anchor.tree_size):
+        for index in range(files.first, anchor.tree_size):
             leaf = msgspec.json.decode(files.leaf(index))
             if leaf["kind"] == "intent":
                 begun[leaf["id"]] = (index, leaf)
             elif leaf["kind"] == "terminal":
-                first, intent = begun.pop(leaf["id"])
+                known = leaf["id"] in begun
+                first, intent = begun.pop(leaf["id"]) if known else _half(files, leaf)
                 row = database.request(leaf["id"])
                 if row is None or row.status == OPEN:
                     app = apps.get(leaf["app"], leaf["app"])
@@ -101,17 +109,37 @@ def _fill(home: Home, origin: str, key: Any, apps: Mapping[str, str]) -> Rebuilt
             requests.append(_request(origin, app, first, intent, None, OPEN))
         database.commit(origin, Work(requests=requests, next_seq=anchor.first_seq), durable=True)
         return Rebuilt(
-            requests=made + len(requests), rows=rows, lost_from_seq=applied, lost_to_seq=anchor.first_seq - 1
+            requests=made + len(requests),
+            rows=rows,
+            lost_from_seq=applied,
+            lost_to_seq=anchor.first_seq - 1,
+            pruned=files.gone.record.terminals if files.gone is not None else 0,
         )
     finally:
         database.close()
         files.close()
 
 
+def _half(files: LogFiles, leaf: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Find the place of a beginning that was pruned, by its hash in the end; its time is that of the id.
+
+    Raises:
+        Integrity: no such leaf was ever there.
+
+    """
+    wanted = bytes.fromhex(leaf["intent"].removeprefix("sha256:"))
+    for start in range(files.first - WIDTH, -1, -WIDTH):
+        hashes = files.leaf_hashes(start, start + WIDTH, files.stored(start, WIDTH))
+        if wanted in hashes:
+            time = leaf_time(time_of(leaf["id"]))
+            return start + hashes.index(wanted), {**leaf, "time": time}
+    raise Integrity(f"the end of {leaf['id']} has no beginning in the log", "", "run `allod log verify`")
+
+
 def _request(
     origin: str, app: str, first: int, intent: dict[str, Any], last: int | None, status: str
 ) -> tuple[Any, ...]:
-    at_ms = _ms(intent["time"])
+    at_ms = ms_of(intent["time"])
     return (intent["id"], origin, app, at_ms, status, first, last, None, None, intent["decision"], None, None)
 
 
@@ -129,7 +157,7 @@ def _rows(leaf: dict[str, Any], app: str, intent: dict[str, Any]) -> list[Ledger
             app=app,
             task=leaf.get("task"),
             deployment=deployment,
-            started_at_ms=_ms(intent["time"]),
+            started_at_ms=ms_of(intent["time"]),
             status=status,
             basis=basis,
             usage=usage,
@@ -140,8 +168,3 @@ def _rows(leaf: dict[str, Any], app: str, intent: dict[str, Any]) -> list[Ledger
         for n, (deployment, status, basis, cost) in enumerate(tried, 1)
         if status
     ]
-
-
-def _ms(text: str) -> int:
-    at = datetime.fromisoformat(text)
-    return int(at.timestamp()) * 1000 + at.microsecond // 1000

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ColumnElement
 
 PAGE = 1000
+OPEN_END = 1 << 62
 RECORDS = 64
 """Decision records are read so many at a time: each may take up to a megabyte."""
 
@@ -41,7 +42,7 @@ def requests(database: Database, origin: str) -> Iterator[list[Request]]:
 
 
 def decisions(
-    database: Database, origin: str, *, since_ms: int | None, until_ms: int | None
+    database: Database, origin: str, *, since_ms: int | None, until_ms: int | None, first: int
 ) -> Iterator[Decided]:
     """Go through the decisions of a log's requests by digest, each with its requests counted.
 
@@ -53,8 +54,9 @@ def decisions(
         chosen.append(REQUEST.c.at_ms >= since_ms)
     if until_ms is not None:
         chosen.append(REQUEST.c.at_ms < until_ms)
-    first = sa.func.min(REQUEST.c.receipt), sa.func.min(REQUEST.c.at_ms)  # ids of one log sort by time
-    counted = sa.select(REQUEST.c.decision, sa.func.count(), *first).where(*chosen)
+    earliest = sa.func.min(REQUEST.c.receipt), sa.func.min(REQUEST.c.at_ms)  # ids of one log sort by time
+    last = sa.func.max(sa.func.coalesce(REQUEST.c.terminal_index, OPEN_END))
+    counted = sa.select(REQUEST.c.decision, sa.func.count(), *earliest, last).where(*chosen)
     table, dense = _decided(), True
     page = sa.select(table).order_by(table.c.digest).limit(RECORDS)
     with database.faults("read"), database.engine.connect() as connection:
@@ -74,7 +76,7 @@ def decisions(
                 if not rows:
                     return
                 for row in rows:
-                    yield Decided(row[0], row[1], row[2], row[3], bodies.get(row[0]))
+                    yield Decided(row[0], row[1], row[2], row[3], bodies.get(row[0]), row[4] < first)
                 after = rows[-1][0]
         finally:
             table.drop(connection)
@@ -107,6 +109,7 @@ def _decided() -> sa.Table:
         sa.Column("requests", sa.BigInteger, nullable=False),
         sa.Column("receipt", sa.Text, nullable=False),
         sa.Column("at_ms", sa.BigInteger, nullable=False),
+        sa.Column("last", sa.BigInteger, nullable=False),
         prefixes=["TEMPORARY"],
     )
 
@@ -147,8 +150,37 @@ def erase_salts(database: Database, receipt: str) -> bool:
         found = connection.execute(change.values(**values)).rowcount
         if found:
             _note(database, connection, receipt, time.time_ns() // 1_000_000)
+        connection.exec_driver_sql(database.text.erase_deferred, ("", receipt))
     _empty_wal(database)
     return bool(found)
+
+
+def prune(database: Database, origin: str, upto: int, *, ledger: bool) -> tuple[int, int, int]:
+    """Take out what belongs to requests that ended before leaf ``upto`` of a log; safe to repeat.
+
+    Their salts and what ties them to a person, decision records no other request names, and with ``ledger``
+    their ledger rows. The rows that lead from a receipt to its leaves stay, so that it can be said what
+    became of it. Returns how many requests, records and ledger rows were changed or deleted.
+    """
+    r = REQUEST.c
+    old = sa.and_(r.origin == origin, r.terminal_index.is_not(None), r.terminal_index < upto)
+    named = sa.select(r.decision).where(sa.not_(sa.func.coalesce(old, sa.false())))
+    marked = sa.or_(r.request_salt.is_not(None), r.response_salt.is_not(None), r.subject.is_not(None))
+    values = {"request_salt": None, "response_salt": None, "subject": None}
+    record = DECISION_RECORD.c.digest
+    with database.faults("written"), database.engine.begin() as connection:
+        if database.path is None:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({ERASING})")
+        requests = connection.execute(sa.update(REQUEST).where(old, marked).values(**values)).rowcount
+        gone = sa.delete(DECISION_RECORD).where(
+            record.in_(sa.select(r.decision).where(old)), record.not_in(named)
+        )
+        records, rows = connection.execute(gone).rowcount, 0
+        if ledger:
+            receipts = sa.select(r.receipt).where(old)
+            rows = connection.execute(sa.delete(LEDGER).where(LEDGER.c.receipt.in_(receipts))).rowcount
+    _empty_wal(database)
+    return requests, records, rows
 
 
 def of_subject(database: Database, tag: bytes) -> Iterator[list[Request]]:
@@ -173,6 +205,8 @@ def erase_subject(database: Database, lookup: str, subject: str, at_ms: int) -> 
             change = sa.update(REQUEST).where(REQUEST.c.subject == tag_of(bytes(salt), subject))
             values = {"request_salt": None, "response_salt": None, "subject": None}
             requests += connection.execute(change.values(**values)).rowcount
+        waiting = connection.exec_driver_sql(database.text.erase_deferred, (lookup, "")).rowcount
+        known = known or waiting > 0
     _empty_wal(database)
     return Erased(found=known, requests=requests)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 APP_KEY: Final = ("digest", "app", "created_at_ms", "expires_at_ms", "revoked_at_ms")
 REQUEST: Final = (
@@ -23,6 +23,11 @@ LEDGER: Final = (
 DECISION_RECORD: Final = ("digest", "body")
 APPLIED: Final = ("origin", "next_seq")
 CONFIGURATION: Final = ("digest", "body")
+DEFERRED: Final = (
+    "id", "origin", "app", "status", "created_at_ms", "deadline_at_ms", "start_at_ms", "latest_at_ms",
+    "ended_at_ms", "receipt", "tries", "size_bytes", "subject", "deferral", "known", "request", "shown",
+    "head",
+)  # fmt: skip
 SUBJECT: Final = ("lookup", "salt", "created_at_ms")
 ERASED: Final = ("name", "at_ms")
 
@@ -66,6 +71,11 @@ class Statements:
         self.scrub_erased = (
             "UPDATE request SET request_salt = NULL, response_salt = NULL "
             "WHERE receipt IN (SELECT name FROM erased)"
+        )
+        self.put_deferred = upsert("deferred", DEFERRED, ("id",), mark)
+        self.erase_deferred = (
+            "UPDATE deferred SET status = 'erased', deferral = NULL, request = NULL, shown = NULL, head = NULL, "
+            f"subject = NULL WHERE subject = {mark} OR receipt = {mark}"
         )
         self.subject = f"SELECT salt FROM subject WHERE lookup = {mark}"  # noqa: S608
         self.version = "SELECT max(version) FROM migration"

@@ -336,7 +336,7 @@ class Store:
         with self._journal.lock:
             if facts.id not in self._open:
                 raise Integrity(f"receipt {facts.id} has ended", "got a second end, expected exactly one")
-            number = self._numbers.next(facts.deployment)
+            number = self._numbers.next(None if facts.answer_from else facts.deployment)
             if form is not None and said is facts:
                 leaf = form.fill(begun.facts, begun.hash, facts, number)
             else:

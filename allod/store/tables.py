@@ -132,6 +132,31 @@ CONFIGURATION: Final = Table(
 )
 """Snapshots of the fleets decisions were made with, by digest, each once (``routing.snapshot``)."""
 
+DEFERRED: Final = Table(
+    "deferred",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("app", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("deadline_at_ms", BigInteger, nullable=False),
+    Column("start_at_ms", BigInteger, nullable=False),
+    Column("latest_at_ms", BigInteger, nullable=False),
+    Column("ended_at_ms", BigInteger),
+    Column("receipt", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("subject", Text),
+    Column("deferral", LargeBinary),
+    Column("known", LargeBinary, nullable=False),
+    Column("request", LargeBinary),
+    Column("shown", LargeBinary),
+    Column("head", LargeBinary),
+)
+"""Work that waits for its hour, and its answers until they are fetched (``deferred``). ``request``, ``shown``
+and ``head`` are content; ``subject`` is where the person's salt is found (``subject.lookup``)."""
+
 APPLIED: Final = Table(
     "applied",
     METADATA,
@@ -198,7 +223,12 @@ def _third(connection: Connection) -> None:
     CONFIGURATION.create(connection, checkfirst=True)
 
 
-_STEPS: Final = (_first, _second, _third)
+def _fourth(connection: Connection) -> None:
+    """Add the queue."""
+    DEFERRED.create(connection, checkfirst=True)
+
+
+_STEPS: Final = (_first, _second, _third, _fourth)
 
 
 def make_engine(url: str, pragmas: tuple[str, ...], busy_s: float) -> Engine:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHUNK_BYTES: Final = 1024 * 1024
-COPY_BYTES: Final = 4 * 1024 * 1024
-STEP_BYTES: Final = 256 * 1024 * 1024
-"""How much of a copy is made durable at a time: what a death can cost."""
+COPY_BYTES: Final = 1024 * 1024
+BUFFERS: Final = 4
+STEP_BYTES: Final = 64 * 1024 * 1024
+"""How much of a copy is made durable at a time: what a death can cost, and how soon the disk begins."""
 RESUME_S: Final = 7 * 86_400
 _INCOMING: Final = ".incoming-"
 _MARK_SUFFIX: Final = ".mark"
@@ -63,12 +64,12 @@ def identity(fd: int) -> tuple[int, int, int, int, int]:
 
 def digest_of(fd: int, progress: Callable[[int], None] | None = None) -> str:
     """Digest the file behind a descriptor from its first byte; the descriptor's position does not move."""
-    hasher, at = hashlib.sha256(), 0
-    while chunk := os.pread(fd, CHUNK_BYTES, at):
-        hasher.update(chunk)
-        at += len(chunk)
+    hasher, at, buffer = hashlib.sha256(), 0, memoryview(bytearray(CHUNK_BYTES))
+    while count := os.preadv(fd, [buffer], at):
+        hasher.update(buffer[:count])
+        at += count
         if progress is not None:
-            progress(len(chunk))
+            progress(count)
     return "sha256:" + hasher.hexdigest()
 
 
@@ -110,6 +111,43 @@ class Partial(msgspec.Struct, frozen=True):
     digest: str
 
 
+class _Ring:
+    """A few buffers of a copy, used in turn: small enough to stay in the processor's cache, and never new.
+
+    What is digested is the very buffer that is written; it is read into again only after both.
+    """
+
+    def __init__(self, pool: concurrent.futures.Executor, hasher: Any) -> None:
+        self._pool, self._hasher = pool, hasher
+        self._buffers = [memoryview(bytearray(COPY_BYTES)) for _ in range(BUFFERS)]
+        self._busy: list[concurrent.futures.Future[None] | None] = [None] * BUFFERS
+        self._turn = 0
+
+    def read(self, fd: int, at: int) -> memoryview:
+        """Read the next bytes into the next buffer, once it is free; empty at the end of the file."""
+        self._turn = (self._turn + 1) % BUFFERS
+        busy = self._busy[self._turn]
+        if busy is not None:
+            busy.result()
+        buffer = self._buffers[self._turn]
+        return buffer[: os.preadv(fd, [buffer], at)]
+
+    def hash(self, chunk: memoryview) -> None:
+        """Have what was read last digested, after everything before it."""
+        self._wait()
+        self._busy[self._turn] = self._pool.submit(self._hasher.update, chunk)
+
+    def digest(self) -> str:
+        """Return the hex digest of all that was handed over."""
+        self._wait()
+        return str(self._hasher.hexdigest())
+
+    def _wait(self) -> None:
+        for busy in self._busy:
+            if busy is not None:
+                busy.result()
+
+
 class Blobs:
     """The folder ``blobs/sha256`` of a vault at ``root``."""
 
@@ -143,6 +181,7 @@ class Blobs:
             self.sweep()
         keep = False
         try:
+            self._check_room(os.fstat(fd).st_size - os.fstat(out).st_size)
             with storage_errors("the model could not be stored"):
                 digest, size = self._copy(fd, out, temporary, progress)
             check(out, digest)
@@ -160,6 +199,43 @@ class Blobs:
                 _mark(temporary).unlink(missing_ok=True)
             os.close(out)
         return digest, size
+
+    def adopt(self, path: Path, digest: str, check: Callable[[int, str], None]) -> tuple[str, int]:
+        """Give a file of the same disk a place here by a second name, its bytes not copied again.
+
+        The caller has checked these bytes against ``digest`` and is the only one who could write them;
+        ``check`` is called as in ``take``.
+
+        Raises:
+            Unavailable: the disk is full or failing.
+
+        """
+        fd = open_regular(path, str(path))
+        try:
+            check(fd, digest)
+            with storage_errors("the model could not be stored"):
+                make_private(self.folder, self._root)
+                os.fchmod(fd, 0o444)
+                os.fsync(fd)
+                with contextlib.suppress(FileExistsError):
+                    os.link(path, self.path(digest))
+                sync_folder(self.folder)
+            return digest, os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def _check_room(self, size: int) -> None:
+        """Refuse what cannot fit before a byte is written: a sparse file may claim more than any disk has."""
+        with storage_errors("the disk cannot be asked for its room"):
+            state = os.statvfs(self.folder)
+        room = state.f_bavail * state.f_frsize
+        if size > room:
+            raise Unavailable(
+                "the model could not be stored",
+                f"it needs {size / 1e9:.2f} GB, the disk has {room / 1e9:.2f} GB left",
+                "free some space",
+                kind="storage",
+            )
 
     def put(self, content: bytes) -> str:
         """Keep a small text under its digest, durably; return the digest.
@@ -249,22 +325,21 @@ class Blobs:
             progress(at)
         durable = at
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            hashing = pool.submit(lambda: None)
+            ring = _Ring(pool, hasher)
             syncing = pool.submit(lambda: None)
-            while chunk := os.pread(fd, COPY_BYTES, at):
-                hashing.result()
+            while chunk := ring.read(fd, at):
                 if at - durable >= self._step:
                     syncing.result()
-                    state = Partial(before, at, hasher.hexdigest())
+                    state = Partial(before, at, ring.digest())
                     syncing, durable = pool.submit(_make_durable, out, temporary, state), at
-                hashing = pool.submit(hasher.update, chunk)
+                ring.hash(chunk)
                 _write_all(out, chunk, at)
                 at += len(chunk)
                 if at > before[2]:
                     break
                 if progress is not None:
                     progress(len(chunk))
-            hashing.result()
+            digest = ring.digest()
             syncing.result()
         if identity(fd) != before or at != before[2]:
             raise Integrity(
@@ -272,7 +347,7 @@ class Blobs:
                 f"{before[2]} bytes at first, {at} read",
                 "wait until nothing writes it any more, then add it again",
             )
-        return "sha256:" + hasher.hexdigest(), at
+        return "sha256:" + digest, at
 
     def sweep(self, *, everything: bool = False) -> None:
         """Remove what a killed adder left; one at work holds a lock on its file.
@@ -310,8 +385,7 @@ def _make_durable(out: int, temporary: Path, state: Partial) -> None:
     fresh.replace(_mark(temporary))
 
 
-def _write_all(out: int, chunk: bytes, at: int) -> None:
-    view = memoryview(chunk)
+def _write_all(out: int, view: memoryview, at: int) -> None:
     while view:
         done = os.pwrite(out, view, at)
         view, at = view[done:], at + done

@@ -27,6 +27,7 @@ from allod.domain.errors import Integrity, Invalid
 from allod.vault import bom, formats, gguf, manifest, signature
 from allod.vault.blobs import CHUNK_BYTES, digest_of, open_regular, storage_errors, sync_folder
 from allod.vault.intake import Extras, Trust
+from allod.vault.vault import MAX_PAPER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 FILES, PAPERS, MANIFEST, BOM = "files", "papers", "manifest.json", "bom.cdx.json"
 MODEL_SIGNATURE, FOLDER_SIGNATURE = "model.sig", "folder.sig"
-MAX_PAPER_BYTES: Final = 64 * 1024 * 1024
 MAX_ENTRIES: Final = 10_000
 
 

@@ -9,10 +9,10 @@ list or server is asked.
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from allod.domain.errors import Integrity
@@ -20,9 +20,20 @@ from allod.domain.errors import Integrity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for a certificate or key that is none."""
 _UNDERSTOOD = frozenset(
     {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE}
 )
+_MINUTE = "%Y-%m-%d %H:%M"
+_NAMED = _UNDERSTOOD | {ExtensionOID.SUBJECT_ALTERNATIVE_NAME}
 
 
 def _broken(why: str) -> NoReturn:
@@ -34,17 +45,18 @@ def _broken(why: str) -> NoReturn:
 def _extensions(certificate: x509.Certificate) -> x509.Extensions:
     try:
         return certificate.extensions
-    except ValueError as error:
+    except MALFORMED as error:
         _broken(f"its extensions are malformed: {error}")
 
 
-def _check_common(certificate: x509.Certificate, now: dt.datetime) -> None:
+def _check_common(certificate: x509.Certificate, now: dt.datetime, understood: frozenset[object]) -> None:
     if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        name = certificate.subject.rfc4514_string()
-        _broken(f"{name} is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}, not on {now:%Y-%m-%d}")
+        begins = certificate.not_valid_before_utc.strftime(_MINUTE)
+        ends = certificate.not_valid_after_utc.strftime(_MINUTE)
+        name = certificate.subject.rfc4514_string() or "its certificate"
+        _broken(f"{name} is valid from {begins} to {ends}, not on {now:{_MINUTE}}")
     for extension in _extensions(certificate):
-        if extension.critical and extension.oid not in _UNDERSTOOD:
+        if extension.critical and extension.oid not in understood:
             _broken(f"it has the critical extension {extension.oid.dotted_string}, which is not understood")
 
 
@@ -79,13 +91,17 @@ def _issues(issuer: x509.Certificate, issued: x509.Certificate, below: int) -> b
         return False
     try:
         issued.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (InvalidSignature, *MALFORMED):
         return False
     return True
 
 
-def verify(raw: Sequence[bytes], roots: tuple[x509.Certificate, ...], now: dt.datetime) -> x509.Certificate:
+def verify(
+    raw: Sequence[bytes], roots: tuple[x509.Certificate, ...], now: dt.datetime, *, named: bool = False
+) -> x509.Certificate:
     """Follow certificates (DER, signer first, each issued by the next) to one of the roots at ``now`` (UTC).
+
+    ``named`` lets the signer's own certificate hold a critical alternative name, which the caller judges.
 
     Raises:
         Integrity: malformed, expired, not for signing code, or not under one of the roots.
@@ -95,17 +111,18 @@ def verify(raw: Sequence[bytes], roots: tuple[x509.Certificate, ...], now: dt.da
         now = now.replace(tzinfo=dt.UTC)
     try:
         chain = [x509.load_der_x509_certificate(item) for item in raw]
-    except ValueError as error:
+    except MALFORMED as error:
         _broken(f"it is malformed: {error}")
     _check_leaf(chain[0])
     for depth, certificate in enumerate(chain):
-        _check_common(certificate, now)
+        _check_common(certificate, now, _NAMED if named and depth == 0 else _UNDERSTOOD)
         for root in roots:
             if certificate == root and depth > 0:
                 return chain[0]
             if _issues(root, certificate, depth):
-                _check_common(root, now)
+                _check_common(root, now, _UNDERSTOOD)
                 return chain[0]
         if depth + 1 == len(chain) or not _issues(chain[depth + 1], certificate, depth):
             break
-    _broken(f"{chain[0].subject.rfc4514_string()} does not lead to one of the {len(roots)} trusted roots")
+    name = chain[0].subject.rfc4514_string() or "its certificate"
+    _broken(f"{name} does not lead to one of the {len(roots)} trusted roots")

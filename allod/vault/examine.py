@@ -8,7 +8,6 @@ limits on memory, time, files and programs. A child that dies or takes too long 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import hashlib
 import os
@@ -22,6 +21,7 @@ import msgspec
 
 from allod.domain.errors import Invalid
 from allod.vault import formats, gguf, model, safetensors
+from allod.walls import bpf, network
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +36,6 @@ WALL_S: Final = 120.0
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 _MAX_REQUEST: Final = 64 * 1024
 _OPEN_FILES: Final = 64
-_PR_SET_NO_NEW_PRIVS: Final = 38
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -345,7 +344,7 @@ class Examiner:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Take memory, time, files and privileges from this process."""
+    """Take memory, time, files, privileges and every network from this process."""
     for what, wanted in (
         (resource.RLIMIT_AS, memory_bytes),
         (resource.RLIMIT_CPU, CPU_S),
@@ -356,7 +355,8 @@ def _limit(memory_bytes: int) -> None:
         hard = resource.getrlimit(what)[1]
         value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(what, (value, value))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    bpf.no_new_privileges()
+    network.close("unix")
 
 
 def _one(channel: socket.socket, line: bytes, fds: list[int]) -> None:

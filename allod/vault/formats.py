@@ -12,9 +12,12 @@ import json
 import os
 import re
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn
 
 from allod.domain.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Format = Literal["gguf", "safetensors", "json", "text", "template", "sentencepiece", "tiktoken"]
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
@@ -71,6 +74,14 @@ def format_of(name: str) -> Format:
     if _PLAIN.fullmatch(name):
         return "text"
     refuse(name, f"files of the kind {path.suffix or 'without ending'!r} are not allowed")
+
+
+def check_names(names: Collection[str]) -> None:
+    """Check that files of these names may lie in one folder (raises ``Invalid``)."""
+    for name in names:
+        format_of(name)
+    if len({name.casefold() for name in names}) != len(names):
+        raise Invalid("two files of this folder have the same name", "they differ only in case", "rename one")
 
 
 def whole(fd: int, name: str, limit: int) -> bytes:

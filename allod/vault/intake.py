@@ -5,35 +5,40 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from allod.domain.errors import Integrity, Invalid
-from allod.vault import formats, manifest, parts, signature
+from allod.vault import formats, manifest, parts, shards, signature
+from allod.vault import papers as reports
 from allod.vault.blobs import open_regular
 from allod.vault.examine import Examiner, Report
 from allod.vault.manifest import File, Manifest, Parent, Publisher, Reference, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from allod.vault.sigstore.keyless import Keyless
     from allod.vault.vault import Entry, Vault
 
-SIGNATURES: Final = (".sig", ".sigstore", ".sigstore.json")
-"""Endings of a publisher's signature beside the files: kept as it is, never a file of the model."""
+
+Take = Callable[[int, Callable[[int, str], None]], tuple[str, int]]
+_Kept = TypeVar("_Kept")
 
 
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose signatures count: public keys, root certificates, and the time it is (UTC).
+    """Whose signatures count: public keys, root certificates at the time it is (UTC), a keyless identity.
 
-    ``git_paths`` accepts a bundle that names git's four paths as left out; nothing is ever left out here.
+    ``git_paths`` accepts a bundle that names git's four paths and itself as left out; nothing ever is here.
     """
 
     now: dt.datetime
     keys: tuple[Any, ...] = ()
     roots: tuple[Any, ...] = ()
+    keyless: Keyless | None = None
     git_paths: bool = False
 
 
@@ -60,7 +65,10 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be added; see ``Vault.add``."""
+    """What is to be added; see ``Vault.add``.
+
+    ``base_manifest`` is that of the base where the vault has no name for it yet: it comes with it.
+    """
 
     path: Path
     name: str | None
@@ -71,6 +79,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     source: Source | None
     digest: str | None
     extras: Extras
+    base_manifest: Manifest | None = None
 
 
 class _Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,18 +111,16 @@ def _find(path: Path, label: str) -> _Found:
     files: dict[str, Path] = {}
     signed = None
     for entry in sorted(path.iterdir()):
-        if entry.name.endswith(SIGNATURES):
+        if entry.name.endswith(signature.SIGNATURES):
             if signed is not None:
                 raise Invalid("this folder holds two signatures", entry.name, "leave one")
             with _opened(entry) as fd:
                 signed = formats.whole(fd, entry.name, signature.MAX_BUNDLE_BYTES)
             continue
-        formats.format_of(entry.name)
         if len(files) >= manifest.MAX_FILES:
             raise Invalid("this folder holds too many files", f"allowed are {manifest.MAX_FILES}")
         files[entry.name] = entry
-    if len({name.casefold() for name in files}) != len(files):
-        raise Invalid("two files of this folder have the same name", "they differ only in case", "rename one")
+    formats.check_names(files)
     return _Found(files=files, folder=True, signature=signed)
 
 
@@ -131,11 +138,21 @@ def _verified(wanted: Wanted, found: _Found) -> tuple[bytes | None, signature.Si
     if raw is None:
         raise Integrity("this model is not signed", "a signer was named, no signature is there", "ask for it")
     signed = signature.verify(
-        raw, now=trust.now, keys=trust.keys, roots=trust.roots, git_paths=trust.git_paths
+        raw,
+        now=trust.now,
+        keys=trust.keys,
+        roots=trust.roots,
+        keyless=trust.keyless,
+        git_paths=trust.git_paths,
     )
-    if not found.folder and set(signed.files) == {"."}:
-        signed = msgspec.structs.replace(signed, files={next(iter(found.files)): signed.files["."]})
-    missing, extra = signed.files.keys() - found.files.keys(), found.files.keys() - signed.files.keys()
+    if not found.folder and signed.names == {"."}:
+        name = next(iter(found.files))
+        signed = msgspec.structs.replace(
+            signed,
+            files={name: signed.files["."]} if signed.files else {},
+            shards={name: signed.shards["."]} if signed.shards else {},
+        )
+    missing, extra = signed.names - found.files.keys(), found.files.keys() - signed.names
     if missing or extra:
         raise Integrity(
             "the files are not those that were signed",
@@ -163,12 +180,29 @@ def _served(whole: parts.Whole, wanted: Wanted, examine: Examiner) -> tuple[str 
 
 def add(vault: Vault, wanted: Wanted, progress: Callable[[int], None] | None = None) -> Entry:
     """Add what is wanted; arguments and errors as for ``Vault.add``."""
+    return prepare(vault, wanted, lambda fd, check: vault.blobs.take(fd, check, progress), vault.keep)
+
+
+def prepare(vault: Vault, wanted: Wanted, take: Take, keep: Callable[[Manifest], _Kept]) -> _Kept:
+    """Look at what is wanted, take its files in, and hand its manifest to ``keep``, which may give it a name.
+
+    Without a name nothing can load it, and ``gc`` may remove it once the vault's lock is let go.
+
+    Args:
+        vault: where to.
+        wanted: as for ``Vault.add``, with its errors.
+        take: brings an opened file into ``blobs`` after the check it is given (``Blobs.take``).
+        keep: called with the vault's lock held; what it returns is returned.
+
+    """
     label = manifest.check_name(wanted.name if wanted.name is not None else wanted.path.stem.lower())
     manifest.check_place(wanted.maker_jurisdiction)
     if label in vault.shipped():
         raise Invalid(f"{label} is a shipped model", "its name is taken", "choose another", kind="conflict")
     found = _find(wanted.path, label)
     raw_signature, signed = _verified(wanted, found)
+    if signed is not None:
+        vault.revocations.check((signed.signer,), "the signer of this model")
     with Examiner() as examine:
         look = _Look(examine, wanted, folder=found.folder)
         reports = {name: look(name, path) for name, path in found.files.items()}
@@ -179,11 +213,12 @@ def add(vault: Vault, wanted: Wanted, progress: Callable[[int], None] | None = N
             files = []
             for name in parts.order(list(found.files)):
                 expected = wanted.digest if not found.folder else None
-                if signed is not None:
+                if signed is not None and name in signed.files:
                     expected = _agreed(expected, signed.files[name])
-                check = _Check(vault, look, name, reports[name], expected)
+                covered = None if signed is None else signed.shards.get(name)
+                check = _Check(vault, look, name, reports[name], expected, covered)
                 with _opened(found.files[name]) as fd:
-                    digest, size = vault.blobs.take(fd, check, progress)
+                    digest, size = take(fd, check)
                 files.append(File(name=name, digest=digest, size_bytes=size))
             entry = _manifest(label, tuple(files), whole, wanted)
             entry = msgspec.structs.replace(entry, added_at=vault.now(), base=base, template_flags=flags)
@@ -193,7 +228,7 @@ def add(vault: Vault, wanted: Wanted, progress: Callable[[int], None] | None = N
                 raise Integrity("this is not the model that was named", f"got {entry.digest}, expected "
                                 f"{wanted.digest}", "ask its source")  # fmt: skip
             vault.revocations.check((entry.digest, entry.template, entry.template_inside), label)
-            return vault.keep(entry)
+            return keep(entry)
 
 
 def _agreed(expected: str | None, signed: str) -> str:
@@ -227,9 +262,17 @@ class _Look:
 class _Check:
     """Checks the finished copy of one file: digest, revocation, and that it still is what was looked at."""
 
-    def __init__(self, vault: Vault, look: _Look, name: str, report: Report, expected: str | None) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        look: _Look,
+        name: str,
+        report: Report,
+        expected: str | None,
+        covered: shards.Shards | None,
+    ) -> None:
         self._vault, self._look, self._name = vault, look, name
-        self._report, self._expected = report, expected
+        self._report, self._expected, self._covered = report, expected, covered
 
     def __call__(self, fd: int, got: str) -> None:
         if self._expected is not None and got != self._expected:
@@ -238,6 +281,8 @@ class _Check:
                 f"got {got}, expected {self._expected}",
                 "ask its source",
             )
+        if self._covered is not None:
+            shards.check(fd, self._covered, self._name)
         self._vault.revocations.check((got,), self._name)
         if self._look.at(self._name, fd) != self._report:
             raise Integrity(
@@ -258,17 +303,16 @@ def _base(vault: Vault, whole: parts.Whole, wanted: Wanted) -> str | None:
         )
     if base is None:
         return None
-    entry = vault.find(base)
-    other = facts.architecture not in {entry.manifest.architecture, "unknown"}
-    if entry.manifest.kind != "model" or other:
+    held = wanted.base_manifest or vault.find(base).manifest
+    other = facts.architecture not in {held.architecture, "unknown"}
+    if held.kind != "model" or other:
         raise Invalid(
             f"{base} cannot be the base of this adapter",
-            f"it is a {entry.manifest.kind} of {entry.manifest.architecture}, the adapter is for "
-            f"{facts.architecture}",
+            f"it is a {held.kind} of {held.architecture}, the adapter is for {facts.architecture}",
             "name the weights the adapter was trained on",
             param="base",
         )
-    return entry.digest
+    return held.digest
 
 
 def _manifest(label: str, files: tuple[File, ...], whole: parts.Whole, wanted: Wanted) -> Manifest:
@@ -334,5 +378,9 @@ def _with_papers(
         if got != expected:
             raise Invalid("a paper is not the one that is named", f"got {got}, expected {expected}")
     signatures += tuple(item for item, _ in wanted.extras.publishers)
-    references = tuple(reference for reference, _ in wanted.extras.references)
+    about = {entry.digest, *(file.digest for file in entry.weights)}
+    references = tuple(
+        msgspec.structs.replace(item, bound=reports.is_bound(content, item.title, about))
+        for item, content in wanted.extras.references
+    )
     return msgspec.structs.replace(entry, signatures=signatures, references=references)

@@ -1,7 +1,6 @@
-"""Manifests: what the vault verified, one JSON file per name.
+"""Manifests: what the vault verified of one model.
 
-A manifest is not signed in this form: whoever can write the vault's folder can replace manifest and blob
-together. What it does guarantee is that the bytes an engine loads are the bytes that were checked.
+They are kept together in the vault's register, which is signed (``register``, ``seal``).
 """
 
 from __future__ import annotations
@@ -75,11 +74,12 @@ class Publisher(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An evaluation or audit of exactly these weights: its title, and the digest of its report."""
+    """An evaluation or audit: its title, the digest of its report, and whether that names these weights."""
 
     kind: ReferenceKind
     title: str
     digest: str
+    bound: bool = False
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -279,6 +279,11 @@ def decode(raw: bytes, name: str) -> Manifest:
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _broken(name, str(error)) from error
+    return check(manifest, name)
+
+
+def check(manifest: Manifest, name: str) -> Manifest:
+    """Return a manifest that holds together and is of this name (raises ``Integrity``)."""
     if manifest.name != name:
         raise _broken(name, f"it speaks of {manifest.name[:80]!r}")
     if manifest.format not in FORMATS:

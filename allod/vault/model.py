@@ -127,6 +127,10 @@ def facts(header: Header, *, part: bool = False) -> Facts:
             refuse("it is an adapter of another type than lora")
         if header.templates:
             refuse("an adapter may not carry a chat template")
+    else:
+        smuggled = next((t.name for t in header.tensors if t.name.endswith((".lora_a", ".lora_b"))), None)
+        if smuggled is not None:
+            refuse(f"it holds {smuggled}, a tensor of an adapter, and says it is none")
     return Facts(
         kind=kind,
         architecture=architecture,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _GGUF_PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 _LORA: Final = re.compile(r"\.(lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|modules_to_save)(\.|$)")
+_SMUGGLED: Final = re.compile(r"(^|\.)lora_([abAB]|embedding_[AB]|magnitude_vector)(\.|$)")
 ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -60,11 +61,21 @@ def put_together(reports: Mapping[str, Report]) -> Whole:
         facts = _of_gguf(ggufs)
     else:
         facts = _of_safetensors(tensors, reports)
+    if facts.kind == "model":
+        _check_no_adapter(reports)
     flags = dict.fromkeys(flag for report in reports.values() for flag in report.flags)
     config = reports.get("adapter_config.json") or reports.get("config.json")
     declared = {} if config is None else config.declared
     named = declared.get("base_model_name_or_path") or declared.get("_name_or_path")
     return Whole(facts=facts, template=_template(reports), flags=tuple(flags), declared_base=named or None)
+
+
+def _check_no_adapter(reports: Mapping[str, Report]) -> None:
+    """Refuse tensors of an adapter among weights, whatever the files call themselves."""
+    for name, report in reports.items():
+        for tensor in report.tensors:
+            if _SMUGGLED.search(tensor):
+                _refuse(f"{name} holds {tensor}: some loaders apply such tensors as an adapter, unasked")
 
 
 def _template(reports: Mapping[str, Report]) -> str | None:

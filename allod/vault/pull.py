@@ -68,7 +68,7 @@ def pull(
 
     """
     if air_gapped:
-        raise Refused("nothing is pulled in air-gap mode", "a hub is outside", "carry the file in and add it")
+        raise Refused("nothing is pulled in air-gap mode", "it is outside", "bring a bundle", kind="air_gap")
     found = hub.pin(repo, file, revision, endpoint=endpoint, token=token)
     if digest is not None and found.digest is not None and digest != found.digest:
         raise Integrity(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,20 +14,23 @@ import msgspec
 from allod.domain.errors import Integrity, Invalid, Unavailable
 from allod.domain.fleet import Weights
 from allod.domain.money import rfc3339
-from allod.vault import gguf, manifest
-from allod.vault.blobs import Blobs, digest_of, make_private, open_regular, storage_errors, sync_folder
+from allod.vault import changes, gguf, manifest
+from allod.vault.blobs import Blobs, digest_of, make_private, open_regular, storage_errors
 from allod.vault.examine import inspect
 from allod.vault.manifest import File, Manifest, Source
+from allod.vault.register import Register
 from allod.vault.revocation import Revocation, Revocations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from allod.vault.intake import Extras
+    from allod.vault.register import State
 
 __all__ = ["Entry", "Model", "Vault", "inspect", "shipped_folder"]
 
 SHIPPED_MANIFEST: Final = "manifest.json"
+MAX_PAPER_BYTES: Final = 64 * 1024 * 1024
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +92,8 @@ class Vault:
     ) -> None:
         self._root = Path(root)
         self.blobs = Blobs(self._root / "blobs" / "sha256", self._root)
-        self.revocations = Revocations(self._root)
-        self._manifests = self._root / "manifests"
+        self.register = Register(self._root)
+        self.revocations = Revocations(self.register)
         self._shipped_folder = Path(shipped) if shipped is not None else shipped_folder()
         self._clock = clock or (lambda: time.time_ns() // 1_000_000)
 
@@ -122,32 +124,22 @@ class Vault:
             for name, entry in listed.items()
         }
 
+    def _entry(self, held: Manifest) -> Entry:
+        return Entry(manifest=held, path=str(self.blobs.path(held.files[0].digest)), shipped=False)
+
     def _own(self, name: str) -> Entry | None:
-        path = self._manifests / f"{name}.json"
-        try:
-            fd = open_regular(path, f"the manifest of {name}")
-        except Invalid as error:
-            if not path.is_symlink() and not path.exists():
-                return None
-            raise Integrity(f"the manifest of {name} cannot be used", error.why, "remove it") from error
-        with os.fdopen(fd, "rb") as file:
-            raw = file.read(manifest.MAX_MANIFEST_BYTES + 1)
-        if len(raw) > manifest.MAX_MANIFEST_BYTES:
-            raise Integrity(f"the manifest of {name} cannot be used", "it is too long", "remove it")
-        entry = manifest.decode(raw, name)
-        return Entry(manifest=entry, path=str(self.blobs.path(entry.files[0].digest)), shipped=False)
+        held = self.register.read().manifests.get(name)
+        return None if held is None else self._entry(held)
 
     def list(self) -> tuple[Entry, ...]:
         """Return everything there is, shipped models first, then by name.
 
         Raises:
-            Integrity: a manifest is broken.
+            Integrity: the register does not hold (``Register.read``).
 
         """
-        shipped = self.shipped()
-        names = sorted(path.stem for path in self._manifests.glob("*.json"))
-        own = (self._own(name) for name in names if name not in shipped and manifest.is_name(name))
-        return (*shipped.values(), *(entry for entry in own if entry is not None))
+        shipped, own = self.shipped(), self.register.read().manifests
+        return (*shipped.values(), *(self._entry(own[name]) for name in sorted(own) if name not in shipped))
 
     def find(self, name: str) -> Entry:
         """Return the entry of a name or a ``sha256:`` digest.
@@ -285,6 +277,23 @@ class Vault:
         entry = self.find(name)
         if entry.manifest.loadable:
             self._check_use(entry)
+        self._read_all(entry, progress)
+        return entry
+
+    def check_bytes(self, held: Manifest, progress: Callable[[int], None] | None = None) -> None:
+        """Read every file and paper that a manifest names again, in the register or not.
+
+        Raises:
+            Integrity: one is absent, changed, or not of the structure that it must have.
+
+        """
+        self._check_entry(held)
+        self._read_all(self._entry(held), progress)
+        for digest in sorted(held.blobs - {file.digest for file in held.files}):
+            self.blobs.read(digest, MAX_PAPER_BYTES)
+
+    def _read_all(self, entry: Entry, progress: Callable[[int], None] | None) -> None:
+        if entry.manifest.loadable:
             self._check_file(entry)
         for file in entry.manifest.files:
             fd = self.open_file(entry, file)
@@ -298,7 +307,6 @@ class Vault:
                     f"got {got}, the manifest says {file.digest} for {file.name}",
                     "remove it, find out who wrote it, and add it again from its source",
                 )
-        return entry
 
     # -- writing
 
@@ -369,29 +377,79 @@ class Vault:
         return self.revocations.add(digest, reason, self.now())
 
     def keep(self, entry: Manifest) -> Entry:
-        """Write a manifest under a new name; the same weights under the same name are no conflict."""
-        with storage_errors("the manifest could not be stored"):
-            make_private(self._manifests, self._root)
-            temporary = self._manifests / f".incoming-{secrets.token_hex(8)}"
+        """Enter a manifest under a new name; the same weights under the same name keep the first manifest.
+
+        Raises:
+            Invalid: the name stands for other weights (``conflict``).
+            Integrity, Unavailable: as for ``commit``.
+
+        """
+        return self.commit((entry,))[0]
+
+    def commit(
+        self,
+        manifests: Iterable[Manifest] = (),
+        *,
+        revoked: Iterable[Revocation] = (),
+        replace: bool = False,
+        remove: Iterable[str] = (),
+    ) -> tuple[Entry, ...]:
+        """Enter these manifests and revocations together: after a death at any point all of them, or none.
+
+        This is the switch by which a bundle takes effect. Its blobs must be in the vault before, and whoever
+        puts them there holds ``writing()`` until this returns, or ``gc`` may take them away.
+
+        Args:
+            manifests: names and what they stand for; each blob that they name must be there.
+            revoked: digests that may not be used from now on; those on the list keep their first reason.
+            replace: let a name that stands for other weights, or has other papers, stand for these now.
+            remove: names to take out.
+
+        Returns:
+            What the names of ``manifests`` stand for now, in the same order.
+
+        Raises:
+            Invalid: a name of a shipped model, a name taken by other weights (``conflict``), or an unknown
+                one to remove.
+            Integrity: the register does not hold, a manifest is broken, or a blob is not there.
+            Unavailable: the disk is full or failing; everything stays as it was.
+
+        """
+        wanted, out = tuple(manifests), tuple(remove)
+        for item in wanted:
+            self._check_entry(item)
+        listed, shipped = tuple(revoked), self.shipped()
+
+        def change(state: State) -> State:
+            return changes.applied(state, wanted, listed, out, shipped=shipped, replace=replace)
+
+        state = self.register.commit(self.now(), change)
+        return tuple(self._entry(state.manifests[item.name]) for item in wanted)
+
+    def remove(self, name: str) -> Manifest:
+        """Take a name out; its blobs go with the next ``gc``.
+
+        Raises:
+            Invalid: there is no such name, it is a shipped model, or an adapter needs it (``conflict``).
+            Integrity, Unavailable: as for ``commit``.
+
+        """
+        held = self.find(name).manifest
+        self.commit(remove=(held.name,))
+        return held
+
+    def _check_entry(self, item: Manifest) -> None:
+        """Refuse a manifest that is none, or whose blobs are not in the vault with the size it says."""
+        manifest.check(item, manifest.check_name(item.name))
+        sizes = {file.digest: file.size_bytes for file in item.files}
+        for digest in sorted(item.blobs):
             try:
-                with temporary.open("xb") as file:
-                    file.write(manifest.encode(entry))
-                    file.flush()
-                    os.fsync(file.fileno())
-                try:
-                    os.link(temporary, self._manifests / f"{entry.name}.json")
-                except FileExistsError:
-                    pass
-                else:
-                    sync_folder(self._manifests)
-            finally:
-                temporary.unlink(missing_ok=True)
-        kept = self._own(entry.name)
-        if kept is None or kept.digest != entry.digest:
-            raise Invalid(
-                f"the name {entry.name} is taken",
-                f"it stands for {'nothing' if kept is None else kept.digest}, this file is {entry.digest}",
-                "choose another name",
-                kind="conflict",
-            )
-        return kept
+                size = self.blobs.path(digest).lstat().st_size
+            except OSError as error:
+                raise Integrity(
+                    f"{digest} is not in the vault", f"{item.name} names it", "add the model again"
+                ) from error
+            if size != sizes.get(digest, size):
+                raise Integrity(
+                    f"{digest} has another size", f"got {size}, expected {sizes[digest]}", "add it"
+                )

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from llamacpp_world import call, engine, events, gguf_writer, gone, tiny_vault
 
@@ -25,6 +26,7 @@ from allod.engines.contract import EngineFault
 from allod.engines.llamacpp import build, held, process
 from allod.engines.llamacpp.driver import Tuning
 from allod.vault import examine, template
+from allod.vault.manifest import File
 from allod.vault.vault import Vault
 
 HERE = Path(__file__).parent
@@ -222,10 +224,9 @@ def test_I5_a_hostile_file_with_a_forged_manifest_does_not_reach_the_engine(
     raw = HOSTILE[case]
     digest = hashlib.sha256(raw).hexdigest()
     (vault.root / "blobs" / "sha256" / digest).write_bytes(raw)
-    path = vault.root / "manifests" / "tiny.json"
-    forged = json.loads(path.read_bytes())
-    forged["files"] = [{"name": "x", "digest": f"sha256:{digest}", "size_bytes": len(raw)}]
-    path.write_text(json.dumps(forged))
+    files = (File(name="x", digest=f"sha256:{digest}", size_bytes=len(raw)),)
+    forged = msgspec.structs.replace(vault.find("tiny").manifest, files=files)
+    vault.commit((forged,), replace=True)
     assert "not what was verified" in asyncio.run(refused(engine(vault))).detail  # the parent sees it
 
     file = tmp_path / "hostile"

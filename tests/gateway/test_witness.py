@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import shutil
 import socket
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from world import Gateway, World, chat, config, deployment, read_json, until
+from world import Gateway, World, chat, config, until
 
 from allod.receipts.checkpoint import sign
 from allod.receipts.cosignature import Cosigner, parse_cosigner_key
@@ -27,67 +23,12 @@ from allod.receipts.tlog_policy import Witness, k_of_n, write_policy
 from allod.receipts.verify import verify
 from allod.receipts.witness import AddCheckpoint, write_request
 from allod.store.home import load_keys
-
-FLEET = [deployment("inner", "answer")]
-
-
-class Served:
-    """A witness in a process of its own; it can be ended and begun again on the same port."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        self.root, self.name, self.port = root, name, 0
-        self.environ = {**World(root, "").environ}
-        keys = self._run("--name", name, "--keys")
-        self.keys = [parse_cosigner_key(key) for key in json.loads(keys.stdout)["keys"]]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def _run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "allod", "log", "witness", *args, "--json"]
-        return subprocess.run(
-            command, env=self.environ, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def begin(self, *vkeys: str) -> None:
-        logs = [word for vkey in vkeys for word in ("--log", vkey)]
-        command = [sys.executable, "-m", "allod", "log", "witness", "--json", "--port", str(self.port), *logs]
-        self.process = subprocess.Popen(
-            command, env=self.environ, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
-        )
-        self.port = int(read_json(self.process, 60.0)["url"].rsplit(":", 1)[1])
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(20)
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
-
-    def row(self, which: int) -> dict[str, str]:
-        key = self.keys[which]
-        name = f"{self.name}-{key.algorithm}"
-        return {"name": name, "key": key.vkey(), "url": f"http://127.0.0.1:{self.port}"}
-
-
-@contextlib.contextmanager
-def witnesses(root: Path, vkey: str, count: int = 2) -> Iterator[list[Served]]:
-    served = [Served(root / f"w{i}", f"w{i}.example") for i in range(count)]
-    try:
-        for one in served:
-            one.begin(vkey)
-        yield served
-    finally:
-        for one in served:
-            one.end()
+from gateway.witness_servers import FLEET, Served, asked, liar, witnesses
 
 
 def policy_of(world: World, rows: list[dict[str, str]], k: int) -> str:
     known = [Witness(name=r["name"], key=parse_cosigner_key(r["key"])) for r in rows]
     return write_policy(k_of_n(known, k, [load_keys(world.paths).signer.key]))
-
-
-def asked(world: World, rows: list[dict[str, str]], quorum: int, **more: Any) -> None:
-    world.write(config(FLEET, log={"witnesses": rows, "quorum": quorum, "witness_ms": 1000, **more}))
 
 
 def pending(gateway: Gateway, receipt: str) -> bool:
@@ -219,32 +160,6 @@ def load_signer() -> Any:
     from allod.receipts.notes import Signer
 
     return Signer("allod/0123456789abcdef", b"x" * 32)
-
-
-@contextlib.contextmanager
-def liar(answers: list[tuple[int, bytes]]) -> Iterator[tuple[int, list[int]]]:
-    """Answer each request with the next of these, then with the last."""
-    heard: list[int] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def serve() -> None:
-            while True:
-                try:
-                    link, _ = server.accept()
-                except OSError:
-                    return
-                with link, contextlib.suppress(OSError):
-                    link.recv(1 << 18)
-                    status, body = answers[min(len(heard), len(answers) - 1)]
-                    heard.append(status)
-                    head = f"HTTP/1.1 {status} X\r\ncontent-type: text/x.tlog.size\r\nlocation: /\r\n"
-                    link.sendall(f"{head}connection: close\r\ncontent-length: {len(body)}\r\n\r\n".encode())
-                    link.sendall(body)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield server.getsockname()[1], heard
-        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_the_witness_over_http_keeps_its_word_across_a_restart(tmp_path: Path) -> None:

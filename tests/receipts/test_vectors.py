@@ -13,12 +13,15 @@ import pytest
 
 from allod.domain.errors import Integrity, Invalid
 from allod.receipts.checkpoint import Checkpoint, open_checkpoint
+from allod.receipts.commitment import digest
 from allod.receipts.cose import verify_statement
-from allod.receipts.merkle import Frontier, leaf_hash, verify_consistency
+from allod.receipts.lineage import family
+from allod.receipts.merkle import HASH_BYTES, Frontier, leaf_hash, verify_consistency
 from allod.receipts.notes import parse_vkey
 from allod.receipts.proof import parse_proof, verify_proof
+from allod.receipts.pruning import read_kept, read_record
 from allod.receipts.rotation import follow
-from allod.receipts.tiles import bundle, parse_bundle
+from allod.receipts.tiles import bundle, parse_bundle, parse_tile_path
 from allod.receipts.tlog_policy import parse_policy
 from allod.receipts.verify import Opening, verify
 from allod.receipts.witness import judge, parse_request
@@ -40,6 +43,30 @@ def _bundle(given: Given) -> bool:
         return bool(bundle([bytes(length) for length in given["lengths"]]))
     entries = [base64.b64decode(entry) for entry in given["entries"]]
     return list(parse_bundle(base64.b64decode(given["bundle"]))) == entries
+
+
+def _tile(given: Given) -> bool:
+    tile = parse_tile_path(given["path"])
+    hashes = [leaf_hash(base64.b64decode(entry)) for entry in given["entries"]]
+    data = bytes.fromhex(given["tile"])
+    return len(data) == HASH_BYTES * tile.width and b"".join(hashes) == data
+
+
+def _pruning(given: Given) -> bool:
+    """What ``log verify`` holds against each other on a pruned log, of what a file can hold."""
+    data, kept = given["record"].encode(), base64.b64decode(given["kept"])
+    record, said = read_record(data), json.loads(given["leaf"])
+    hashes = [bytes.fromhex(h) for h in given["hashes"]]
+    edge, notices = Frontier(), read_kept(kept)
+    edge.extend(hashes, [])
+    return (
+        record.origin == given["origin"]
+        and said["subject"] == "log-pruned"
+        and (said["facts"]["record"], said["facts"]["to"]) == (digest(data), str(record.upto))
+        and (edge.size, edge.root().hex()) == (record.upto, record.root)
+        and (digest(kept), len(notices)) == (record.kept_digest, record.kept)
+        and all(leaf_hash(leaf) == hashes[index] for index, leaf in notices.items())
+    )
 
 
 def _consistency(given: Given) -> bool:
@@ -64,6 +91,13 @@ def _receipt(given: Given) -> bool:
     return verify(given["file"].encode(), given["vkey"], policy=policy, **opened).ok
 
 
+def _family(given: Given) -> bool:
+    checked = [verify(data.encode(), given["vkey"]) for data in given["files"]]
+    assert all(one.ok for one in checked), "each by itself holds"
+    found = family(json.loads(json.loads(data)["terminal"]["leaf"]) for data in given["files"])
+    return not found.findings and not found.missing
+
+
 def _witness(given: Given) -> bool:
     logs = {key.name: (key,) for key in map(parse_vkey, given["logs"])}
     last: Checkpoint | None = None
@@ -83,13 +117,16 @@ RUN: dict[str, Callable[[Given], Any]] = {
     "bundle": _bundle,
     "checkpoint": lambda g: open_checkpoint(g["note"].encode(), parse_vkey(g["vkey"])),
     "consistency": _consistency,
+    "family": _family,
     "policy": lambda g: parse_policy(g["policy"].encode()).open(g["note"].encode()),
     "proof": _proof,
+    "pruning": _pruning,
     "receipt": _receipt,
     "rotation": lambda g: follow(parse_vkey(g["trusted"]), [n.encode() for n in g["notes"]]).open(
         g["note"].encode()
     ),
     "statement": lambda g: verify_statement(bytes.fromhex(g["statement"]), parse_vkey(g["vkey"])),
+    "tile": _tile,
     "tree": _tree,
     "witness": _witness,
 }

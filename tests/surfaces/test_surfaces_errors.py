@@ -60,6 +60,7 @@ STATUSES = [
     (Invalid("x", kind="conflict"), 400, "invalid_request_error", "invalid_request_error", "conflict"),
     (Invalid("x", kind="key"), 401, "invalid_request_error", "authentication_error", "invalid_api_key"),
     (Invalid("x", kind="model"), 404, "invalid_request_error", "not_found_error", "model_not_found"),
+    (Invalid("x", kind="pruned"), 410, "invalid_request_error", "not_found_error", "pruned"),
     (Invalid("x", kind="size"), 413, "invalid_request_error", "request_too_large", "request_too_large"),
     (Refused("x"), 403, "allod_refused", "allod_refused", "allod_refused"),
     (Refused("x", budget=True), 429, "allod_refused", "allod_refused", "allod_refused"),

@@ -202,7 +202,8 @@ def test_a_list_of_revocations_that_cannot_be_read_refuses_everything(
     vault: Vault, tmp_path: Path, raw: bytes
 ) -> None:
     vault.add(w.tiny(tmp_path / "a.gguf"), "m")
-    (vault.root / "revoked.json").write_bytes(raw)
+    vault.revoke("sha256:" + "1" * 64, "why")
+    world.place(vault, b'{"manifests": [], "revoked": ' + raw + b"}")
     for use in (lambda: vault.resolve("m"), lambda: vault.add(tmp_path / "a.gguf", "n"),
                 lambda: vault.revoke("sha256:" + "0" * 64, "why")):  # fmt: skip
         with pytest.raises(Integrity):
@@ -222,7 +223,7 @@ def test_only_what_no_manifest_names_is_collected(vault: Vault, carried: Path, t
     done = collect(vault)
     assert (done.removed, done.freed_bytes) == ((orphan,), 17)
     assert {p.name for p in vault.blobs.folder.iterdir()} == before
-    (vault.root / "manifests" / "m.json").unlink()
+    vault.remove("m")
     gone = collect(vault)
     assert len(gone.removed) == 7
     vault.verify("h")
@@ -245,7 +246,7 @@ def test_nothing_is_collected_while_something_is_added_or_a_manifest_is_broken(
     with vault.writing(), pytest.raises(Unavailable) as caught:
         collect(vault)
     assert caught.value.kind == "busy"
-    (vault.root / "manifests" / "m.json").write_bytes(b"{")
+    world.place(vault, b"{")
     with pytest.raises(Integrity):
         collect(vault)
     assert vault.blobs.path(orphan).exists()

@@ -10,7 +10,7 @@ import vault_world as world
 from test_safetensors import write
 
 from allod.domain.errors import Integrity, Invalid
-from allod.vault import carry, signature
+from allod.vault import carry, manifest, signature
 from allod.vault.intake import Extras
 from allod.vault.manifest import Parent, text_digest
 from allod.vault.vault import Vault
@@ -198,18 +198,17 @@ def test_reports_are_kept_by_digest_and_lineage_is_written(vault: Vault, tmp_pat
 
 def test_manifests_of_the_first_format_are_read_as_they_stand(vault: Vault, tmp_path: Path) -> None:
     entry = vault.add(w.tiny(tmp_path / "a.gguf"), "m")
-    path = vault.root / "manifests" / "m.json"
-    old = json.loads(path.read_text())
+    old = json.loads(manifest.encode(entry.manifest))
     for key in [key for key in old if key.startswith("template_") and key != "template_flags"]:
         del old[key]
     for key in ("lineage", "signatures", "references"):
         del old[key]
     old["format"] = 1
     old["files"][0]["name"] = "My Model (final).gguf"
-    path.write_text(json.dumps(old))
+    world.place(vault, json.dumps({"manifests": [old], "revoked": []}).encode())
     assert vault.resolve("m").weights.digest == entry.digest
     assert vault.verify("m").manifest.format == 1
     old["files"] *= 2
-    path.write_text(json.dumps(old))
+    world.place(vault, json.dumps({"manifests": [old], "revoked": []}).encode())
     with pytest.raises(Integrity):
         vault.find("m")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from allod.vault.blobs import Blobs
+from allod.vault.blobs import COPY_BYTES, Blobs
 
 STEP = 4 * 1024 * 1024
 SIZE = 40 * 1024 * 1024
@@ -82,7 +82,7 @@ def test_a_partial_copy_that_was_tampered_with_is_begun_anew(source: Path, tmp_p
         file.write(b"evil")
     digest, first, _ = resume(folder, source)
     assert digest == whole(source)
-    assert first == STEP
+    assert first == COPY_BYTES
 
 
 def test_a_partial_copy_of_a_file_that_changed_is_not_used(source: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_partial_copy_of_a_file_that_changed_is_not_used(source: Path, tmp_pat
         file.write(b"other")
     digest, first, _ = resume(folder, source)
     assert digest == whole(source)
-    assert first == STEP
+    assert first == COPY_BYTES
     assert len(partials(folder)) == 1, "the old one stays until it is old or collected"
     Blobs(folder, folder).sweep(everything=True)
     assert [p.name for p in folder.iterdir()] == [digest.removeprefix("sha256:")]
@@ -105,7 +105,7 @@ def test_a_broken_mark_begins_anew(source: Path, tmp_path: Path, mark: bytes) ->
     next(folder.glob("*.mark")).write_bytes(mark)
     digest, first, _ = resume(folder, source)
     assert digest == whole(source)
-    assert first == STEP
+    assert first == COPY_BYTES
 
 
 def test_two_at_once_do_not_share_a_partial_copy(source: Path, tmp_path: Path) -> None:

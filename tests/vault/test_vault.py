@@ -12,11 +12,11 @@ import textwrap
 from pathlib import Path
 
 import gguf_writer as w
-import msgspec
 import pytest
+import vault_world as world
 
 from allod.domain.errors import Integrity, Invalid, Refused, Unavailable
-from allod.vault import template
+from allod.vault import manifest, template
 from allod.vault.blobs import Blobs
 from allod.vault.pull import pull
 from allod.vault.vault import Vault
@@ -131,7 +131,9 @@ def test_names_that_are_no_names(vault: Vault, tmp_path: Path, name: str) -> Non
 def test_files_that_are_no_manifests_are_left_alone(vault: Vault, tmp_path: Path) -> None:
     entry = vault.add(w.tiny(tmp_path / "a.gguf"), "m")
     for name in ("Upper.json", ".hidden.json", "x..y.json", "notes.txt"):
-        (vault.root / "manifests" / name).write_text("anything")
+        (vault.root / "register" / name).write_text("anything")
+    (vault.root / "manifests").mkdir()
+    (vault.root / "manifests" / "n.json").write_text("anything")
     assert vault.list() == (entry,)
     assert vault.resolve(entry.digest).weights == entry
 
@@ -223,19 +225,16 @@ def test_I5_a_blob_swapped_after_the_check_is_found(vault: Vault, tmp_path: Path
 
 def test_I5_a_template_that_differs_from_its_manifest_is_found(vault: Vault, tmp_path: Path) -> None:
     entry = vault.add(w.tiny(tmp_path / "a.gguf"), "m")
-    path = vault.root / "manifests" / "m.json"
-    forged = json.loads(path.read_bytes())
-    forged["template"] = "sha256:" + "1" * 64
-    path.write_text(json.dumps(forged))
+    world.forge(vault, "m", {"template": "sha256:" + "1" * 64})
     with pytest.raises(Integrity, match="chat template"):
         vault.resolve("m")
-    assert entry.manifest.template != forged["template"]
+    assert entry.manifest.template != "sha256:" + "1" * 64
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"name": "other"},
+        {"name": "../m"},
         {"files": []},
         {"files": [{"name": "a", "digest": "sha256:../../etc/passwd", "size_bytes": 1}]},
         {"files": [{"name": "a", "digest": "md5:" + "0" * 32, "size_bytes": 1}]},
@@ -249,17 +248,20 @@ def test_I5_a_template_that_differs_from_its_manifest_is_found(vault: Vault, tmp
 )
 def test_a_forged_manifest_is_refused(vault: Vault, tmp_path: Path, change: dict[str, object]) -> None:
     vault.add(w.tiny(tmp_path / "a.gguf"), "m")
-    path = vault.root / "manifests" / "m.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    world.forge(vault, "m", change)
     for check in (vault.resolve, vault.verify, vault.find):
         with pytest.raises(Integrity):
             check("m")
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff", b"{}" * 40_000, b"[" * 60_000])
-def test_a_broken_manifest_is_refused(vault: Vault, tmp_path: Path, raw: bytes) -> None:
+def test_a_broken_register_is_refused(vault: Vault, tmp_path: Path, raw: bytes) -> None:
     vault.add(w.tiny(tmp_path / "a.gguf"), "m")
-    path = vault.root / "manifests" / "m.json"
+    world.place(vault, raw)
+    for check in (vault.resolve, vault.verify, vault.find):
+        with pytest.raises(Integrity):
+            check("m")
+    path = vault.root / "manifests.note"
     path.write_bytes(raw)
     with pytest.raises(Integrity):
         vault.resolve("m")
@@ -340,11 +342,11 @@ def test_a_disk_that_fills_up_before_the_manifest_leaves_no_name(vault: Vault, t
     file = w.tiny(tmp_path / "a.gguf", seed=3)
     room = file.stat().st_size
     vault.root.mkdir()
-    (vault.root / "manifests").write_text("in the way")
+    (vault.root / "register").write_text("in the way")
     with pytest.raises(Unavailable) as caught:
         vault.add(file, "m")
     assert caught.value.kind == "storage"
-    (vault.root / "manifests").unlink()
+    (vault.root / "register").unlink()
     assert vault.list() == ()
     assert vault.add(file, "m").manifest.size_bytes == room
 
@@ -352,7 +354,7 @@ def test_a_disk_that_fills_up_before_the_manifest_leaves_no_name(vault: Vault, t
 KILLED = """
 import os, sys
 from pathlib import Path
-import allod.vault.blobs as blobs, allod.vault.vault as vaults
+import allod.vault.blobs as blobs, allod.vault.register as registers, allod.vault.vault as vaults
 where, count = sys.argv[3], [0]
 def dying(name, original):
     def call(*given, **named):
@@ -364,14 +366,16 @@ def dying(name, original):
 os.fchmod = dying("after-copy", os.fchmod)
 os.fsync = dying("before-sync", os.fsync)
 Path.rename = dying("before-rename", Path.rename)
-os.link = dying("before-manifest", os.link)
-vaults.sync_folder = dying("after-manifest", vaults.sync_folder)
+registers.Register._commit = dying("before-manifest", registers.Register._commit)
+Path.replace = dying("before-note", Path.replace)
+registers.sync_folder = dying("after-manifest", registers.sync_folder)
 vaults.Vault(sys.argv[1], shipped="/nonexistent").add(sys.argv[2], "m")
 """
 
 
 @pytest.mark.parametrize(
-    "where", ["after-copy", "before-sync", "before-rename", "before-manifest", "after-manifest"]
+    "where",
+    ["after-copy", "before-sync", "before-rename", "before-manifest", "before-note", "after-manifest"],
 )
 def test_death_at_any_step_leaves_the_whole_or_nothing(vault: Vault, tmp_path: Path, where: str) -> None:
     file = w.tiny(tmp_path / "a.gguf")
@@ -465,6 +469,5 @@ def test_pulling_is_refused_in_air_gap_mode_before_anything_else(vault: Vault) -
 
 def test_manifests_round_trip(vault: Vault, tmp_path: Path) -> None:
     entry = vault.add(w.tiny(tmp_path / "a.gguf"), "m")
-    raw = (vault.root / "manifests" / "m.json").read_bytes()
-    assert msgspec.json.decode(raw, type=type(entry.manifest)) == entry.manifest
+    assert manifest.decode(manifest.encode(entry.manifest), "m") == entry.manifest
     assert template.check(w.TEMPLATE) == entry.manifest.template_flags

@@ -67,7 +67,7 @@ def test_a_model_is_added_shown_signed_carried_revoked_and_collected(home: Path)
     assert "revoked" in allod(home, "revoke", "m", "--reason", "planted", name="there")
     assert "planted" in allod(home, "verify", "m", status=3, name="there")
     assert "0 blobs" in allod(home, "gc")
-    (home / "home" / "vault" / "manifests" / "n.json").unlink()
+    assert "n is out" in allod(home, "remove", "n")
     assert len(json.loads(allod(home, "gc", "--dry-run", "--json"))["removed"]) == 1
     assert "1 blobs" in allod(home, "gc")
 

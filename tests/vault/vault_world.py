@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from test_safetensors import write
 
+from allod.vault import register
 from allod.vault.intake import Trust
+from allod.vault.seal import HEAD
 from allod.vault.vault import Vault
 
 NOW = dt.datetime(2026, 7, 1, tzinfo=dt.UTC)
@@ -29,6 +32,25 @@ HIDDEN = OPEN.replace(
 
 def vault(place: Path) -> Vault:
     return Vault(place, shipped=place / "none", clock=lambda: 1_700_000_000_000)
+
+
+def forge(held: Vault, name: str, change: dict[str, object]) -> None:
+    """Change a manifest in the register of a vault that no home seals, as an enemy does there."""
+    state = held.register.read()
+    stored = json.loads(register.encode(state))
+    for item in stored["manifests"]:
+        if item["name"] == name:
+            item.update(change)
+    place(held, json.dumps(stored).encode(), state.version + 1)
+
+
+def place(held: Vault, raw: bytes, version: int = 1) -> None:
+    """Put a register in place by its digest."""
+    digest = hashlib.sha256(raw).hexdigest()
+    (held.root / register.FOLDER).mkdir(exist_ok=True, parents=True)
+    (held.root / register.FOLDER / f"{digest}.json").write_bytes(raw)
+    text = f"{HEAD}\n-\nversion {version}\ntime 2026-01-01T00:00:00.000Z\nregister sha256:{digest}\n"
+    (held.root / register.NOTE).write_text(text)
 
 
 def pem(key: ec.EllipticCurvePrivateKey, *, private: bool = False) -> bytes:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from allod.engines.llamacpp import landlock, syscalls
+from allod.walls import bpf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,10 +26,6 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
 _SECCOMP_MODE_FILTER: Final = 2
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _OPEN_FILES: Final = 4_096
-
-
-class _Program(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_void_p))
 
 
 def _libc() -> ctypes.CDLL:
@@ -99,7 +96,7 @@ def filter_calls() -> bool:
     except KeyError:
         return False
     buffer = ctypes.create_string_buffer(steps, len(steps))
-    program = _Program(len(steps) // 8, ctypes.cast(buffer, ctypes.c_void_p))
+    program = bpf.Program(len(steps) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     return int(_libc().prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)) == 0
 
 

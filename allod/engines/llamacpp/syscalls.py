@@ -8,29 +8,16 @@ starts a program, changes a file or reaches another process is refused with ``EP
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import struct
 from typing import Final
 
 import msgspec
 
-ALLOW: Final = 0x7FFF0000
-KILL: Final = 0x80000000
-ERRNO: Final = 0x00050000
-_DENY: Final = ERRNO | errno.EPERM
-_ABSENT: Final = ERRNO | errno.ENOSYS
-"""For calls with arguments behind pointers and an older sibling, to which the caller then falls back."""
+from allod.walls import bpf
 
-_LOAD: Final = 0x20  # a 32-bit word of the call's description
-_AND: Final = 0x54
-_EQUAL: Final = 0x15
-_AT_LEAST: Final = 0x35
-_ANY_BIT: Final = 0x45
-_RETURN: Final = 0x06
-_NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16
-_X32_BIT: Final = 0x40000000
+ALLOW, ERRNO, KILL = bpf.ALLOW, bpf.ERRNO, bpf.KILL
+"""Verdicts of the filter."""
 _CLONE_THREAD: Final = 0x00010000
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -94,41 +81,30 @@ _CONDITIONAL: Final = frozenset(
 _FALLS_BACK: Final = frozenset({"clone3", "openat2"})
 
 
-def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("<HBBI", code, if_true, if_false, value)
-
-
-def _argument(index: int) -> bytes:
-    """Load the low half of an argument (both machines are little endian)."""
-    return _step(_LOAD, _ARGUMENTS + 8 * index)
-
-
-def _unless(number: int, body: bytes) -> bytes:
-    """Run ``body`` for one call number only; the number is loaded before and after."""
-    return _step(_EQUAL, number, 0, len(body) // 8) + body
-
-
 def _verdict(keep_if: bytes) -> bytes:
     """Allow when the comparison before skips one step, refuse otherwise."""
-    return keep_if + _step(_RETURN, _DENY) + _step(_RETURN, ALLOW)
+    return keep_if + bpf.verdict(bpf.DENY) + bpf.verdict(bpf.ALLOW)
 
 
 def _conditions(calls: dict[str, int], pid: int) -> bytes:
     """Refuse by argument: networks, processes, signals to and limits of others, files opened for writing."""
-    unix = _argument(0) + _step(_EQUAL, socket.AF_UNIX, 0, 3)
-    stream = _argument(1) + _step(_AND, 0xF)
-    out = _unless(calls["socket"], unix + stream + _verdict(_step(_EQUAL, socket.SOCK_STREAM, 1, 0)))
-    out += _unless(calls["socketpair"], _argument(0) + _verdict(_step(_EQUAL, socket.AF_UNIX, 1, 0)))
-    out += _unless(calls["clone"], _argument(0) + _verdict(_step(_ANY_BIT, _CLONE_THREAD, 1, 0)))
+    unix = bpf.argument(0) + bpf.step(bpf.EQUAL, socket.AF_UNIX, 0, 3)
+    stream = bpf.argument(1) + bpf.step(bpf.AND, 0xF)
+    stream += _verdict(bpf.step(bpf.EQUAL, socket.SOCK_STREAM, 1, 0))
+    out = bpf.only(calls["socket"], unix + stream)
+    out += bpf.only(
+        calls["socketpair"], bpf.argument(0) + _verdict(bpf.step(bpf.EQUAL, socket.AF_UNIX, 1, 0))
+    )
+    out += bpf.only(calls["clone"], bpf.argument(0) + _verdict(bpf.step(bpf.ANY_BIT, _CLONE_THREAD, 1, 0)))
     for name in ("kill", "tgkill"):
-        out += _unless(calls[name], _argument(0) + _verdict(_step(_EQUAL, pid, 1, 0)))
-    own = _argument(0) + _step(_EQUAL, pid, 2, 0) + _step(_EQUAL, 0, 1, 0)
-    out += _unless(calls["prlimit64"], own + _step(_RETURN, _DENY) + _step(_RETURN, ALLOW))
+        out += bpf.only(calls[name], bpf.argument(0) + _verdict(bpf.step(bpf.EQUAL, pid, 1, 0)))
+    own = bpf.argument(0) + bpf.step(bpf.EQUAL, pid, 2, 0) + bpf.step(bpf.EQUAL, 0, 1, 0)
+    out += bpf.only(calls["prlimit64"], own + bpf.verdict(bpf.DENY) + bpf.verdict(bpf.ALLOW))
     for name, index in (("open", 1), ("openat", 2)):
         if name in calls:
-            test = _step(_ANY_BIT, _WRITE_FLAGS, 0, 1)
-            out += _unless(
-                calls[name], _argument(index) + test + _step(_RETURN, _DENY) + _step(_RETURN, ALLOW)
+            test = bpf.step(bpf.ANY_BIT, _WRITE_FLAGS, 0, 1)
+            out += bpf.only(
+                calls[name], bpf.argument(index) + test + bpf.verdict(bpf.DENY) + bpf.verdict(bpf.ALLOW)
             )
     return out
 
@@ -141,12 +117,9 @@ def program(machine: str, pid: int) -> bytes:
 
     """
     known = MACHINES[machine]
-    out = _step(_LOAD, _MACHINE) + _step(_EQUAL, known.audit, 1, 0) + _step(_RETURN, KILL)
-    out += _step(_LOAD, _NUMBER)
-    if machine == "x86_64":
-        out += _step(_AT_LEAST, _X32_BIT, 0, 1) + _step(_RETURN, KILL)
+    out = bpf.begin(known.audit)
     out += _conditions(known.calls, pid)
     for name, number in known.calls.items():
         if name not in _CONDITIONAL:
-            out += _unless(number, _step(_RETURN, _ABSENT if name in _FALLS_BACK else _DENY))
-    return out + _step(_RETURN, ALLOW)
+            out += bpf.only(number, bpf.verdict(bpf.ABSENT if name in _FALLS_BACK else bpf.DENY))
+    return out + bpf.verdict(bpf.ALLOW)

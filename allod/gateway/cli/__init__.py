@@ -5,9 +5,12 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 integrity, 4 refused by policy, 5 unava
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import os
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
@@ -25,9 +28,11 @@ COMMANDS: Final = {
     "report": "evidence for regulators, out of the log",
     "import": "bring a configuration of another gateway",
     "explain": "show every candidate, every deciding rule and the plan, without a gateway",
+    "eval": "which deployment is good enough for which task, on your own examples",
     "keys": "make, list and revoke the keys of apps",
     "models": "the vault's models: add, pull, list, verify",
     "vault": "weights by digest: add, scan, sign, carry, revoke, collect",
+    "bundle": "carry models, packs and prices to a disconnected site, signed; import what came",
     "log": "verify the log at rest, show its checkpoint",
     "receipt": "list, get, show and verify receipts",
     "doctor": "look for what is wrong, and say what to do",
@@ -68,13 +73,33 @@ class Lazy(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+class Process:
+    """The process a command has to itself: it may put up walls that nothing takes away again."""
+
+    def __init__(self) -> None:
+        self.walled = False
+
+    def wall(self, config: Path, command: str) -> None:
+        """Put the walls of the air gap up around a command, if this configuration says so; once is enough."""
+        if self.walled or not config.is_file() or b"air_gapped" not in config.read_bytes():
+            return
+        from allod.gateway import gap  # noqa: PLC0415 (only where there is one)
+
+        self.walled = gap.before_command(config, command)
+
+
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="allod")
-def program() -> None:
+@click.pass_context
+def program(ctx: click.Context) -> None:
     """Allod: an operating layer for AI that your organisation owns.
 
     ALLOD_HOME names the state folder (default ~/.allod).
     """
+    if isinstance(ctx.obj, Process):
+        home = Path(os.environ.get("ALLOD_HOME") or Path.home() / ".allod").expanduser()
+        with contextlib.suppress(OSError):
+            ctx.obj.wall(home / "allod.toml", ctx.invoked_subcommand or "")
 
 
 def out(value: Any) -> None:
@@ -92,17 +117,20 @@ def say(text: str = "") -> None:
 def fail(error: AllodError, *, as_json: bool) -> NoReturn:
     """Print an error and end with its exit code."""
     if as_json:
-        kind = type(error).__name__.lower()
+        kind = error.kind if isinstance(error, Refused) and error.kind else type(error).__name__.lower()
         out({"error": {"kind": kind, "what": error.what, "why": error.why, "remedy": error.remedy}})
     else:
         sys.stderr.write(error.explain() + "\n")
     sys.exit(exit_code(error))
 
 
-def main() -> NoReturn:
-    """Run the command line; every error of Allod explains itself and sets the exit code."""
+def main(*, walls: bool = True) -> NoReturn:
+    """Run the command line; every error of Allod explains itself and sets the exit code.
+
+    Without ``walls`` nothing but the connector's rule keeps an air gap, so that a watch sees what is tried.
+    """
     try:
-        program(standalone_mode=False)
+        program(standalone_mode=False, obj=Process() if walls else None)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:

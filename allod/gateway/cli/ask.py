@@ -12,7 +12,7 @@ from allod.admission.admit import AUTO
 from allod.domain.errors import Invalid
 from allod.gateway.cli import DONE, FAILED, REFUSED, UNAVAILABLE, USAGE, out, say
 from allod.gateway.cli.lines import folded, say_folded
-from allod.gateway.cli.options import app_named, config_option, json_option, request_options
+from allod.gateway.cli.options import air_gap_option, app_named, config_option, json_option, request_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ _EXIT = {400: USAGE, 401: FAILED, 403: REFUSED, 404: USAGE, 413: USAGE, 429: REF
 @click.option("--max-tokens", type=click.IntRange(1), help="limit of the answer")
 @click.option("--effort", type=click.Choice(["none", "low", "medium", "high", "xhigh", "max"]))
 @click.option("--system", help="a system message")
+@air_gap_option
 @config_option
 @json_option
 def command(
@@ -44,17 +45,19 @@ def command(
     max_tokens: int | None,
     effort: str | None,
     system: str | None,
+    air_gap: bool,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
     """Ask the running gateway TEXT, and print the answer with its receipt.
 
     Uses ALLOD_KEY if it is set, else a key that is revoked afterwards. Exit code 4 when refused, 5 when there
-    is no gateway.
+    is no gateway. --air-gap binds this command alone, which then speaks to a gateway on this machine or at a
+    named address only; what the gateway does is decided by how it was started.
     """
     from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
 
-    setting = compose.setting(config_path)
+    setting = compose.setting(config_path, air_gap=air_gap)
     app = app_named(setting.fleet, app_id)
     labels = {
         "allod-data-class": ",".join(classes),

@@ -62,9 +62,12 @@ class Client:
         self._setting, self._app = setting, app
         self._key = os.environ.get("ALLOD_KEY", "").strip()
         self._made = False
+        from allod.gateway import compose, gap  # noqa: PLC0415 (only when it runs)
+
         server = setting.config.server
-        self._host = "127.0.0.1" if server.host in {"0.0.0.0", "::"} else server.host  # noqa: S104
-        self._port = server.port
+        self._host, self._port = gap.here(server.host), server.port
+        if setting.fleet.tenant.air_gapped:
+            gap.reachable(compose.addresses(setting), self._host, self._port)
 
     def __enter__(self) -> Self:
         if not self._key:

@@ -35,10 +35,25 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 @click.command("doctor")
+@click.option(
+    "--air-gap",
+    "air_gap",
+    is_flag=True,
+    help="show that nothing reaches out, on a copy, watched by the kernel",
+)
 @config_option
 @json_option
-def command(config_path: Path | None, as_json: bool) -> None:
-    """Look at home, configuration, packs, vault, deployments, log and port. Exit code 1 if one is wrong."""
+def command(air_gap: bool, config_path: Path | None, as_json: bool) -> None:
+    """Look at home, configuration, packs, vault, deployments, log and port. Exit code 1 if one is wrong.
+
+    With --air-gap, instead: start a copy of this configuration in a network of nothing but loopback, ask it
+    everything, and list every address that it and its children tried. Exit code 1 if one reaches out, 5 if
+    this system lets nothing be seen.
+    """
+    if air_gap:
+        from allod.gateway.cli import doctor_airgap  # noqa: PLC0415 (only when it runs)
+
+        doctor_airgap.run(config_path, as_json=as_json)
     findings = list(_findings(config_path))
     wrong = any(f.state == "wrong" for f in findings)
     if as_json:
@@ -67,7 +82,9 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
     yield Finding(
         "disk", "wrong" if low else "ok", room, "free at least 1 GiB for log and vault" if low else ""
     )
-    for look in (_packs, _vault, _deployments, _running):
+    from allod.gateway.cli import doctor_log  # noqa: PLC0415
+
+    for look in (_packs, _supply, _vault, _deployments, doctor_log.witnesses, doctor_log.pruning, _running):
         yield from _guarded(look, setting)
 
 
@@ -83,7 +100,7 @@ def _packs(setting: Setting) -> Iterator[Finding]:
     from allod.policy import run_cases, run_lint  # noqa: PLC0415
     from allod.policy.pack import BASE  # noqa: PLC0415
 
-    decider = compose.decider(setting.fleet, setting.packs)
+    decider = compose.decider(setting.fleet, setting.packs, setting.supplied.books)
     base = setting.packs.load(BASE)
     for pack in decider.policy.packs:
         others = [setting.packs.load(name) for name in pack.manifest.requires if name not in {BASE, pack.id}]
@@ -103,6 +120,22 @@ def _packs(setting: Setting) -> Iterator[Finding]:
             yield Finding(f"pack {pack.id}", "ok", f"{pack.version}, reviewed by {pack.manifest.reviewer}")
     for waived in setting.fleet.tenant.relax:
         yield Finding(waived.rule, "note", f"waived by {waived.signer}: {waived.reason}")
+
+
+def _supply(setting: Setting) -> Iterator[Finding]:
+    from allod.domain.money import rfc3339  # noqa: PLC0415
+    from allod.gateway.cli.options import now_ms  # noqa: PLC0415
+
+    found = setting.supplied.generation
+    if found is None:
+        return
+    old = found.old(rfc3339(now_ms()))
+    if old:
+        yield Finding("bundles", "note", old, "bring a newer bundle: `allod bundle import PATH`")
+    else:
+        yield Finding(
+            "bundles", "ok", f"switch {found.serial}, {len(found.items)} items, due {found.expires}"
+        )
 
 
 def _vault(setting: Setting) -> Iterator[Finding]:
@@ -131,11 +164,15 @@ def _deployments(setting: Setting) -> Iterator[Finding]:
 
 
 def _running(setting: Setting) -> Iterator[Finding]:
+    from allod.gateway import compose, gap  # noqa: PLC0415
     from allod.store.home import Lock  # noqa: PLC0415
 
     server = setting.config.server
-    with socket.socket() as probe:
-        listening = probe.connect_ex((server.host, server.port)) == 0
+    host = gap.here(server.host)
+    if setting.fleet.tenant.air_gapped:
+        gap.reachable(compose.addresses(setting), host, server.port)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        listening = probe.connect_ex((host, server.port)) == 0
     try:
         Lock(setting.home).release()
     except AllodError:

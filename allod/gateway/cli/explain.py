@@ -14,7 +14,14 @@ from allod.domain.money import plain
 from allod.domain.request import Labels, Sizes
 from allod.gateway.cli import REFUSED, out, say
 from allod.gateway.cli.lines import say_folded
-from allod.gateway.cli.options import app_named, config_option, json_option, now_ms, request_options
+from allod.gateway.cli.options import (
+    air_gap_option,
+    app_named,
+    config_option,
+    json_option,
+    now_ms,
+    request_options,
+)
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -33,6 +40,7 @@ NO_RECEIPT = "r_00000000_00000000000000000000000000"
 @click.option(
     "--as-of", "as_of", type=click.DateTime(["%Y-%m-%d"]), help="as the law and facts stand on a day"
 )
+@air_gap_option
 @config_option
 @json_option
 def command(
@@ -43,6 +51,7 @@ def command(
     model: str | None,
     input_tokens: int,
     as_of: datetime | None,
+    air_gap: bool,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -53,8 +62,8 @@ def command(
     from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
     from allod.routing.question import Health  # noqa: PLC0415
 
-    setting = compose.setting(config_path)
-    decider = compose.decider(setting.fleet, setting.packs)
+    setting = compose.setting(config_path, air_gap=air_gap)
+    decider = compose.decider(setting.fleet, setting.packs, setting.supplied.books)
     admitted = admit(
         index=Index(setting.fleet, decider.policy.classes),
         app=app_named(setting.fleet, app_id),

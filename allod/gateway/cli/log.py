@@ -11,7 +11,9 @@ import click
 from allod.gateway.cli import INTEGRITY, out, say
 from allod.gateway.cli.log_anchor import anchor, export, read_anchor
 from allod.gateway.cli.log_keys import keys, revoke, rotate
+from allod.gateway.cli.log_prune import prune, status
 from allod.gateway.cli.log_witness import witness
+from allod.gateway.cli.log_witnesses import witnesses
 from allod.gateway.cli.options import json_option, now_ms
 
 if TYPE_CHECKING:
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
 
 @click.group("log")
 def command() -> None:
-    """Verify the append-only log at rest, show its checkpoint and keys; witness, anchor and export."""
+    """Verify the append-only log at rest, show how it stands; witness, anchor, export and prune."""
 
 
-for _one in (witness, rotate, revoke, keys, anchor, export):
+for _one in (status, prune, witness, witnesses, rotate, revoke, keys, anchor, export):
     command.add_command(_one)
 
 

@@ -66,10 +66,14 @@ def export(folder: Path, as_json: bool) -> None:
     store = Store.open(home)
     try:
         store.flush()
-        size = export_tiles(store.reader, folder)
+        size, first = export_tiles(store.reader, folder), store.reader.first
     finally:
         store.close()
-    out({"leaves": size, "folder": str(folder)}) if as_json else say(f"{size} leaves in {folder}")
+    if as_json:
+        out({"leaves": size, "minimum_index": first, "folder": str(folder)})
+    else:
+        gone = f"; entries below leaf {first} are pruned, see pruned.json" if first else ""
+        say(f"{size} leaves in {folder}{gone}")
 
 
 def read_anchor(path: Path) -> bytes:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from allod.gateway.cli import out, say
 from allod.gateway.cli.options import json_option, now_ms
+
+if TYPE_CHECKING:
+    from allod.gateway.compose import Setting
 
 
 @click.command("rotate")
@@ -76,6 +80,14 @@ def _state(until: int | None, revoked: bool) -> str:
     if revoked:
         return "revoked"
     return "in force" if until is None else "retired"
+
+
+def tenant_of(setting: Setting) -> str:
+    """Return the tenant's pseudonym in the log."""
+    from allod.receipts.commitment import pseudonym  # noqa: PLC0415
+    from allod.store.home import load_keys  # noqa: PLC0415
+
+    return pseudonym(load_keys(setting.home).secret, "tenant", setting.fleet.tenant.id)
 
 
 def _tenant() -> str:

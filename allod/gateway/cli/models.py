@@ -86,6 +86,7 @@ def pull(
     from allod.vault.pull import pull as fetch  # noqa: PLC0415
 
     config = config_path or compose.home_root() / "allod.toml"
+    vault.sealed("pulling a model")
     there = config_path is not None or config.exists()
     sealed = there and compose.read_config(config).fleet.tenant.air_gapped
     held = vault.open_vault()

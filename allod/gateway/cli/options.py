@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,12 +21,30 @@ DEFAULT_APP: Final = "default"
 
 
 def config_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--config FILE``."""
+    """Add ``--config FILE``; where that says air-gapped, the process gets walls as from the home's own."""
     return click.option(
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
+        callback=_wall,
         help="another configuration than the home's",
+    )(function)
+
+
+def _wall(ctx: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:  # noqa: ARG001
+    from allod.gateway.cli import Process  # noqa: PLC0415 (it imports this)
+
+    root = ctx.find_root()
+    if value is not None and isinstance(root.obj, Process):
+        with contextlib.suppress(OSError):
+            root.obj.wall(value, root.invoked_subcommand or "")
+    return value
+
+
+def air_gap_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--air-gap``: as ``air_gapped = true`` for this command; it only tightens."""
+    return click.option(
+        "--air-gap", "air_gap", is_flag=True, help="as if the configuration said air_gapped = true"
     )(function)
 
 

@@ -77,7 +77,8 @@ def simulate(
         simulation = Simulation(scenario, tables)
         told, end = _progress(quiet=as_json)
         try:
-            done = simulation.run(tables.decisions(origin, since_ms=span[0], until_ms=span[1]), told)
+            decisions = tables.decisions(origin, since_ms=span[0], until_ms=span[1], first=_first(setting))
+            done = simulation.run(decisions, told)
         finally:
             end()
     if as_json:
@@ -85,6 +86,14 @@ def simulate(
     else:
         tell(scenario, done, span)
     sys.exit(INTEGRITY if done.damaged or done.unequal else 0)
+
+
+def _first(setting: Setting) -> int:
+    """Return the log's minimum index: what is pruned is counted as such."""
+    from allod.store.pruned import gone_of  # noqa: PLC0415
+
+    gone = gone_of(setting.home.log)
+    return gone.record.upto if gone is not None else 0
 
 
 def _span(since: str, until: str | None) -> tuple[int, int]:
@@ -121,6 +130,7 @@ def _scenario(
         given=given,
         as_of=None if as_of is None else day_of(as_of, param="--as-of"),
         check=check,
+        books=setting.supplied.books,
     )
 
 
@@ -156,7 +166,9 @@ def shadow(since: str, until: str | None, config_path: Path | None, as_json: boo
     setting = compose.setting(config_path)
     origin = load_keys(load_home(setting.home.root)).origin
     with database(setting) as tables:
-        found, damaged = shadows(tables.decisions(origin, since_ms=span[0], until_ms=span[1]))
+        found, damaged = shadows(
+            tables.decisions(origin, since_ms=span[0], until_ms=span[1], first=_first(setting))
+        )
     if as_json:
         out(shadow_data(found, damaged, span))
     else:

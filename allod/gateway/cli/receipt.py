@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from allod.domain.errors import Invalid, Unavailable
+from allod.domain.errors import AllodError, Invalid, Unavailable
 from allod.domain.money import rfc3339
 from allod.gateway.cli import INTEGRITY, out, say
 from allod.gateway.cli.options import config_option, json_option
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LATEST = "latest"
 OK = 200
+GONE = 410
 
 
 @click.group("receipt")
@@ -131,10 +132,20 @@ def _file(setting: Setting, receipt: str, app: str) -> bytes:
             answered = client.ask("GET", f"/v1/receipts/{receipt}")
         if answered.status == OK:
             return answered.raw
+        if answered.status == GONE:
+            raise _pruned(receipt, answered.raw)
     except Unavailable as error:
         if error.kind != "down":
             raise
     return _at_rest(setting, receipt)
+
+
+def _pruned(receipt: str, body: bytes) -> Invalid:
+    """Pass on what the gateway says of a receipt whose leaves are gone."""
+    said = msgspec.json.decode(body).get("error", {}).get("message", "")
+    return Invalid(
+        f"the leaves of receipt {receipt} are pruned", said, "see `allod log status`", kind="pruned"
+    )
 
 
 def _at_rest(setting: Setting, receipt: str) -> bytes:
@@ -199,7 +210,8 @@ def show(receipt: str, config_path: Path | None, as_json: bool) -> None:
 def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
     """Delete the salts of a receipt: its commitments can no longer be opened, its proofs stay valid.
 
-    A running gateway's journal forgets them when its segment turns, within ten minutes.
+    Those of the steps it was answered in go with it: they commit to the same request. A running gateway's
+    journal forgets them when its segment turns, within ten minutes.
     """
     from allod.gateway.cli.client import database  # noqa: PLC0415
     from allod.store.subjects import remember  # noqa: PLC0415
@@ -207,12 +219,34 @@ def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
     setting = _setting(config_path)
     name, _ = _owner(setting, receipt)
     with database(setting) as tables:
-        erased = tables.erase_salts(name)
+        steps = _steps(setting, tables.request(name))
+        erased = [one for one in (name, *(steps or ())) if tables.erase_salts(one)]
         remember(setting.home, tables)
     if as_json:
-        out({"id": name, "erased": erased})
-    else:
-        say(f"the salts of {name} are deleted" if erased else f"{name} had no salts any more")
+        out({"id": name, "erased": name in erased, "steps": steps})
+        return
+    say(f"the salts of {name} are deleted" if name in erased else f"{name} had no salts any more")
+    for one in steps or ():
+        say(f"  of its step {one} as well")
+    if steps is None:
+        say("  whether it was answered in steps is not known: its leaf cannot be read (pruned, or damaged)")
+
+
+def _steps(setting: Setting, row: Request | None) -> list[str] | None:
+    """Return the receipts of the steps a request was answered in, as its end lists them; None if unread."""
+    from allod.receipts.ids import is_id  # noqa: PLC0415
+    from allod.store.recovery import bare_files  # noqa: PLC0415
+
+    if row is None or row.terminal_index is None:
+        return []
+    files = bare_files(setting.home)
+    try:
+        leaf = msgspec.json.decode(files.leaf(row.terminal_index))
+    except AllodError:
+        return None
+    finally:
+        files.close()
+    return [entry[0] for entry in leaf.get("steps", []) if is_id(entry[0])]
 
 
 @command.command("verify")
@@ -227,6 +261,9 @@ def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
 )
 @click.option("--request", "request_file", type=click.Path(path_type=Path), help="the request body as sent")
 @click.option("--response", "response_file", type=click.Path(path_type=Path), help="the answer as delivered")
+@click.option(
+    "--complete", is_flag=True, help="FOLDER is said to hold all of its deployments: a missing number fails"
+)
 @json_option
 def verify(
     file: Path,
@@ -235,16 +272,27 @@ def verify(
     rotations: Path | None,
     request_file: Path | None,
     response_file: Path | None,
+    complete: bool,
     as_json: bool,
 ) -> None:
-    """Verify a receipt FILE offline, step by step; also as COSE. Exit code 3 when a step fails."""
-    from allod.gateway.cli.receipt_verify import verified  # noqa: PLC0415 (only when it runs)
+    """Verify a receipt FILE offline, step by step; also as COSE. Exit code 3 when a step fails.
 
-    result = verified(file, vkey, policy, rotations, (request_file, response_file))
+    Of a FOLDER every receipt (*.json) is verified, and that the receipts they name as parents, steps or
+    origins are there and agree.
+    """
+    if file.is_dir():
+        from allod.gateway.cli.receipt_folder import verified_folder  # noqa: PLC0415 (only when it runs)
+
+        result = verified_folder(file, vkey, policy, rotations, complete=complete, quiet=as_json)
+    else:
+        from allod.gateway.cli.receipt_verify import verified  # noqa: PLC0415
+
+        result = verified(file, vkey, policy, rotations, (request_file, response_file))
     if as_json:
         out({"ok": result.ok, "steps": result.steps})
     else:
         for step in result.steps:
             say(f"{step.n:2}  {'ok  ' if step.ok else 'FAIL'}  {step.name:28} {step.detail}")
-        say("the receipt verifies" if result.ok else "the receipt does NOT verify")
+        what, many = ("the receipts", "verify") if file.is_dir() else ("the receipt", "verifies")
+        say(f"{what} {many}" if result.ok else f"{what} {'do' if file.is_dir() else 'does'} NOT verify")
     sys.exit(0 if result.ok else INTEGRITY)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_FILE_BYTES = 1 << 20
-_COSE = b"\xd2"
+COSE = b"\xd2"
 _NOTE = b"\nallod key "
 
 
@@ -41,7 +41,7 @@ def verified(
     key = vkey or _policy_key(policy, data)
     if key is None:
         key, notes = _home_key(home), notes or _home_notes(home)
-    if data.startswith(_COSE):
+    if data.startswith(COSE):
         return _statement(data, key, policy)
     return check(data, key, policy=policy, rotations=notes, **_openings(home, data, *bodies))
 
@@ -85,7 +85,7 @@ def _home_notes(home: Path) -> Sequence[bytes]:
 def _read(file: Path) -> bytes:
     with file.open("rb") as handle:
         data = handle.read(MAX_FILE_BYTES + 2)
-    return data if data.startswith(_COSE) else data.rstrip(b"\n")
+    return data if data.startswith(COSE) else data.rstrip(b"\n")
 
 
 def _home_key(home: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,15 +11,15 @@ import click
 from allod.domain.errors import Integrity, Invalid
 from allod.gateway.cli import out, say
 from allod.gateway.cli.options import json_option
+from allod.gateway.cli.vault_trust import keyless_in, pem, trust_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from allod.vault.intake import Extras, Trust
+    from allod.vault.intake import Extras
     from allod.vault.vault import Entry, Vault
 
 MB = 1_000_000
-MAX_PEM_BYTES = 256 * 1024
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -36,6 +35,14 @@ def open_vault() -> Vault:
     from allod.vault.vault import Vault  # noqa: PLC0415
 
     return Vault(make_home(compose.home_root()).vault)
+
+
+def sealed(what: str) -> None:
+    """Refuse what an air-gapped home takes by bundle only (raises ``Refused``)."""
+    from allod.gateway import compose, supply  # noqa: PLC0415 (only when it runs)
+    from allod.store.home import Home  # noqa: PLC0415
+
+    supply.sealed(Home(compose.home_root()), what)
 
 
 def as_json(entry: Entry) -> dict[str, Any]:
@@ -65,7 +72,9 @@ def as_json(entry: Entry) -> dict[str, Any]:
             for p in m.lineage
         ],
         "signatures": [{"digest": s.digest, "signer": s.signer, "subject": s.subject} for s in m.signatures],
-        "references": [{"kind": r.kind, "title": r.title, "digest": r.digest} for r in m.references],
+        "references": [
+            {"kind": r.kind, "title": r.title, "digest": r.digest, "bound": r.bound} for r in m.references
+        ],
     }
 
 
@@ -89,35 +98,6 @@ def size_of(path: Path) -> int:
     if path.is_dir():
         return sum(p.lstat().st_size for p in path.iterdir())
     return path.stat().st_size if path.is_file() else 0
-
-
-def pem(path: Path) -> bytes:
-    """Read a small file of keys or certificates (raises ``Invalid``)."""
-    import os  # noqa: PLC0415
-
-    from allod.vault.blobs import open_regular  # noqa: PLC0415
-    from allod.vault.formats import whole  # noqa: PLC0415
-
-    fd = open_regular(path, str(path))
-    try:
-        return whole(fd, path.name, MAX_PEM_BYTES)
-    finally:
-        os.close(fd)
-
-
-def trust_in(keys: tuple[Path, ...], roots: tuple[Path, ...], *, git_paths: bool = False) -> Trust | None:
-    """Read whose signatures count; None where nobody was named."""
-    from allod.vault import signature  # noqa: PLC0415
-    from allod.vault.intake import Trust  # noqa: PLC0415
-
-    if not keys and not roots:
-        return None
-    return Trust(
-        now=dt.datetime.now(dt.UTC),
-        keys=tuple(signature.public_key(pem(path)) for path in keys),
-        roots=tuple(c for path in roots for c in signature.certificates(pem(path))),
-        git_paths=git_paths,
-    )
 
 
 def added(entry: Entry, *, quiet: bool) -> None:
@@ -184,7 +164,8 @@ def verify_all(name: str | None, *, quiet: bool) -> None:
 def add_path(
     path: Path, name: str | None, *, quiet: bool, extras: Extras | None = None, **known: str | None
 ) -> None:
-    """Add a file or folder with a progress bar and print it."""
+    """Add a file or folder with a progress bar and print it; refused in an air-gapped home."""
+    sealed("adding a model")
     told, end = show_progress(size_of(path), f"copying {path.name}", quiet=quiet)
     try:
         entry = open_vault().add(
@@ -237,8 +218,11 @@ def _parents(vault: Vault, given: tuple[str, ...]) -> tuple[Any, ...]:
     "--key", "keys", type=_FILE, multiple=True, help="public key of a publisher; a signature is then required"
 )
 @click.option("--ca", "roots", type=_FILE, multiple=True, help="root certificates of publishers; likewise")
+@click.option("--trusted-root", type=_FILE, help="trusted_root.json of a Sigstore, for keyless signatures")
+@click.option("--identity", help="who must have signed keyless: an e-mail address or URI")
+@click.option("--issuer", help="who must vouch for that identity: a URL")
 @click.option("--signature", type=_FILE, help="the bundle (default: *.sig in the folder)")
-@click.option("--git-paths", is_flag=True, help="accept a bundle that names git's paths as left out")
+@click.option("--git-paths", is_flag=True, help="accept a bundle that leaves out git's paths and itself")
 @click.option("--template", type=_FILE, help="chat template to serve instead of the model's own")
 @click.option("--accept-template", multiple=True, help="digest of a template that you have read")
 @click.option("--parent", "parents", multiple=True, help="RELATION:NAME, such as quantisation:my-model")
@@ -257,7 +241,12 @@ def add(path: Path, name: str | None, as_json: bool, **given: Any) -> None:
         accept_templates=tuple(given["accept_template"]),
         parents=_parents(open_vault(), given["parents"]),
         signature=None if given["signature"] is None else pem(given["signature"]),
-        trust=trust_in(given["keys"], given["roots"], git_paths=given["git_paths"]),
+        trust=trust_in(
+            given["keys"],
+            given["roots"],
+            keyless=keyless_in(given["trusted_root"], given["identity"], given["issuer"]),
+            git_paths=given["git_paths"],
+        ),
         references=carry.references(tuple(papers)),
     )
     add_path(path, name, quiet=as_json, extras=extras, **{
@@ -371,6 +360,7 @@ def bring_in(
     """Verify a FOLDER that `export` wrote, and add its model."""
     from allod.vault import carry  # noqa: PLC0415
 
+    sealed("importing a model's folder")
     trust = trust_in(keys, roots)
     if trust is None:
         raise Invalid("nobody is trusted", "an import needs a signer", "give --key or --ca", param="key")
@@ -405,12 +395,59 @@ def revoke(digest: str, reason: str, as_json: bool) -> None:
 @json_option
 def gc(dry_run: bool, as_json: bool) -> None:
     """Remove blobs that no manifest names and nobody has open."""
+    from allod.gateway import compose, supply  # noqa: PLC0415
+    from allod.store.home import Home  # noqa: PLC0415
     from allod.vault.collect import collect  # noqa: PLC0415
 
-    done = collect(open_vault(), pretend=dry_run)
+    vault = open_vault()
+    supply.settle(Home(compose.home_root()), vault)  # an import that died may not have named its files yet
+    done = collect(vault, pretend=dry_run)
     if as_json:
         out(done)
         return
     for digest in done.in_use:
         say(f"stays, it is in use: {digest}")
     say(f"{len(done.removed)} blobs, {done.freed_bytes / MB:.2f} MB {'would go' if dry_run else 'removed'}")
+
+
+@command.command("remove")
+@click.argument("name")
+@json_option
+def remove(name: str, as_json: bool) -> None:
+    """Take NAME out of the vault; its blobs go with the next `gc`."""
+    gone = open_vault().remove(name)
+    if as_json:
+        out({"removed": gone.name, "digest": gone.digest})
+    else:
+        say(f"{gone.name} is out ({gone.digest}); `allod vault gc` frees its space")
+
+
+@command.command("seal")
+@click.option("--again", is_flag=True, help="also where the register does not hold: after a restored backup")
+@json_option
+def seal(again: bool, as_json: bool) -> None:
+    """Sign what an older version left unsigned: every file is read again, and listed.
+
+    Read the list. A model or a missing revocation that is not your doing becomes yours by this signature.
+    """
+    from allod.vault.sealing import seal as sign_all  # noqa: PLC0415
+
+    vault = open_vault()
+    told, end = show_progress(size_of(vault.blobs.folder), "reading the vault", quiet=as_json)
+    try:
+        done = sign_all(vault, again=again, progress=told)
+    finally:
+        end()
+    if as_json:
+        out(done)
+    else:
+        for model, digest in done.models.items():
+            say(f"{model:24} {digest}")
+        for model, why in done.left.items():
+            say(f"left out: {model:14} {why}")
+        state = "was signed already" if done.unchanged else "is signed"
+        say(f"version {done.version} {state}: {len(done.models)} models, {done.revoked} revocations")
+    if done.left:
+        raise Integrity(
+            "not everything was signed", f"{len(done.left)} models were left out", "add them again"
+        )

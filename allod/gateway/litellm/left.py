@@ -8,7 +8,7 @@ _BUDGETS: Final = "Allod does not enforce budgets yet, and writes none it does n
 _RATES: Final = "Allod sets no rate per minute; max_concurrent bounds what runs at once"
 _SPREAD: Final = "Allod tries the deployments of a task in order and spreads nothing by chance"
 _LOGGING: Final = "what happened is in Allod's own log and receipts; nothing is sent to others"
-_CACHE: Final = "Allod keeps no answers"
+_CACHE: Final = "answers are kept per app, in memory, for the very same request only: set `cache_s` there"
 _STORE: Final = "Allod has tables of its own in its home"
 
 BUDGET: Final = ("max_budget", "budget_duration", "rpm", "tpm", "weight")

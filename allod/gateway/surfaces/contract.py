@@ -33,6 +33,7 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
         effort: the reasoning depth the caller asked for in its own words, or None when it said nothing.
         echo: what the surface needs again to write the answer; opaque to everyone else.
         plain: whether all messages are known to be text in plain strings, without a word of tools.
+        background: whether the caller does not wait: it asks for the answer later.
 
     """
 
@@ -47,6 +48,7 @@ class Parsed(msgspec.Struct, frozen=True, kw_only=True):
     effort: Effort | None = None
     echo: Any = None
     plain: bool = False
+    background: bool = False
 
 
 class StreamRenderer(Protocol):

@@ -2,7 +2,7 @@
 
 | error | status |
 |---|---|
-| ``Invalid`` | 400; 401 key, 404 model, 413 size |
+| ``Invalid`` | 400; 401 key, 404 model, 410 pruned, 413 size |
 | ``Refused`` | 403; 429 for rate or budget |
 | ``Unavailable`` | 502 failed, 504 timeout, 503 down, storage, busy |
 | ``Integrity`` | 503: log, vault or disk in trouble |
@@ -19,7 +19,8 @@ from allod.domain.errors import AllodError, Integrity, Invalid, InvalidKind, Ref
 REFUSED: Final = "allod_refused"
 BAD_REQUEST: Final = 400
 STATUSES: Final[tuple[int, ...]] = (400, 401, 403, 404, 413, 429, 502, 503, 504)
-"""Every status but 200 that an error object of ours may carry (500 would be a defect of ours)."""
+"""Every status but 200 that an error object may carry in answer to a request for inference (500 would be a
+defect of ours); a receipt may be 410 besides: pruned."""
 
 _INVALID: Final[dict[str, tuple[int, str, str | None]]] = {
     "invalid": (400, "invalid_request_error", None),
@@ -27,6 +28,7 @@ _INVALID: Final[dict[str, tuple[int, str, str | None]]] = {
     "conflict": (400, "invalid_request_error", "conflict"),
     "key": (401, "authentication_error", "invalid_api_key"),
     "model": (404, "not_found_error", "model_not_found"),
+    "pruned": (410, "not_found_error", "pruned"),
     "size": (413, "request_too_large", "request_too_large"),
 }
 _UNAVAILABLE: Final[dict[str, tuple[int, str, str]]] = {

@@ -23,6 +23,7 @@ ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/v1/models/{model}"),
     ("GET", "/v1/receipts/{id}"),
     ("GET", "/log/checkpoint"),
+    ("GET", "/log/pruning"),
     ("GET", "/log/tile/{tile}"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
@@ -37,6 +38,7 @@ _REASONS: Final = {
     401: "the key is missing or unknown",
     403: "no deployment may serve this: law, quality floor, capability, price, cost limit or deadline",
     404: "there is no such model, task, deployment or receipt",
+    410: "the receipt's leaves were pruned by the log's published policy",
     413: "the body is too large",
     429: "a rate or a budget is spent",
     502: "the lawful deployments failed",
@@ -52,6 +54,7 @@ _HEADERS: Final = {
     "Allod-Deadline-Ms": "milliseconds after which the answer is worth nothing",
     "Allod-Tier": "the service tier",
     "Allod-Effort": "the reasoning depth",
+    "Allod-Parent": "receipts of this app the request stems from, comma-separated, at most 8",
 }
 
 
@@ -93,6 +96,7 @@ def _paths() -> dict[str, Any]:
         "/v1/models/{model}": _get("Model", (400, 401, 404, 503), "model"),
         "/v1/receipts/{id}": _receipt(),
         "/log/checkpoint": _open({"text/plain": {"schema": {"type": "string"}}}),
+        "/log/pruning": _open(_content({"type": "object"})),
         "/log/tile/{tile}": _open({"application/octet-stream": {}}, "tile", 404),
         "/healthz": _open(_content({"$ref": "#/components/schemas/State"})),
         "/readyz": _open(_content({"$ref": "#/components/schemas/State"}), None, 503),
@@ -132,7 +136,7 @@ def _get(answer: str, failures: tuple[int, ...], parameter: str | None = None) -
 
 
 def _receipt() -> dict[str, Any]:
-    operation = _get("Receipt", (400, 401, 404, 503), "id")
+    operation = _get("Receipt", (400, 401, 404, 410, 503), "id")
     get = operation["get"]
     wanted = {"type": "string", "enum": ["file", "tlog-proof", "cose"]}
     get["parameters"].append({"name": "format", "in": "query", "schema": wanted})

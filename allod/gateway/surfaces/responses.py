@@ -1,4 +1,7 @@
-"""``/v1/responses``: OpenAI's Responses API without a memory. Nothing is stored, and the answer says so."""
+"""``/v1/responses``: OpenAI's Responses API without a memory. Nothing is stored, and the answer says so.
+
+The one exception is asked for, by the tenant (``[queue]``) and by the caller: ``background: true``.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,17 @@ from allod.gateway.surfaces.responses_stream import ResponseStream
 
 
 class ResponsesSurface:
-    """OpenAI responses. Stateless; one instance serves all requests."""
+    """OpenAI responses. Stateless; one instance serves all requests.
+
+    Args:
+        background: whether requests that wait are taken.
+
+    """
 
     name: Final = "responses"
+
+    def __init__(self, *, background: bool = False) -> None:
+        self._background = background
 
     def parse(self, raw: bytes) -> Parsed:
         """Validate as api.openai.com does (raises ``Rejected``) and translate."""
@@ -39,8 +50,7 @@ class ResponsesSurface:
             raise _complain(complaints.read(error), body) from None
         demand_shallow(raw, body)
         if typed.background:
-            what, remedy = "'background' is not supported here.", "Requests are answered while you wait."
-            raise Rejected(what, "", remedy, kind="not_supported", param="background")
+            self._demand_queueable(typed)
         if typed.stream_options is not None and not typed.stream:
             what = "The 'stream_options' parameter is only allowed when 'stream' is given."
             raise Rejected(what, param="stream_options", code="invalid_parameter_combination")
@@ -53,7 +63,20 @@ class ResponsesSurface:
             max_output_tokens=typed.max_output_tokens,
             effort=effort_of(typed.reasoning.effort if typed.reasoning else None),
             echo=echo_of(typed, body),
+            background=typed.background is True,
         )
+
+    def _demand_queueable(self, typed: wire.ResponsesRequest) -> None:
+        if not self._background:
+            what, remedy = "'background' is not supported here.", "Requests are answered while you wait."
+            raise Rejected(what, "", remedy, kind="not_supported", param="background")
+        if typed.stream:
+            what = "'background' together with 'stream' is not supported here."
+            remedy = "Leave 'stream' out, and fetch the response by its id."
+            raise Rejected(what, "", remedy, kind="not_supported", param="stream")
+        if typed.store is False:
+            what = "'background' needs 'store': a response fetched later must be kept until then."
+            raise Rejected(what, param="store", code="invalid_parameter_combination")
 
     def whole(
         self, parsed: Parsed, answer: Whole, report: UsageReport | None, *, receipt: str, created_s: int
@@ -74,6 +97,18 @@ class ResponsesSurface:
                 usage=None if report is None else tokens.responses_usage(report),
                 incomplete=reason,
             )
+        )
+
+    def waiting(self, parsed: Parsed, *, receipt: str, created_s: int) -> dict[str, Any]:
+        """Return the ``Response`` of a request that has been taken in and has no answer yet."""
+        return response_object(
+            parsed.echo,
+            core=core_of(receipt),
+            created_s=created_s,
+            model=parsed.model,
+            status="queued",
+            output=[],
+            usage=None,
         )
 
     def stream(self, parsed: Parsed, *, receipt: str, created_s: int) -> ResponseStream:

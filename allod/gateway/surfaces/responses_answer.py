@@ -22,7 +22,7 @@ class ResponsesEcho(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def echo_of(typed: wire.ResponsesRequest, body: dict[str, Any]) -> ResponsesEcho:
-    """Collect what the answer repeats. Nothing is stored whatever ``store`` says, and the answer says so."""
+    """Collect what the answer repeats. Whatever ``store`` says, only what waits is stored; the answer says so."""
     reasoning = typed.reasoning or wire.Reasoning()
     summary = reasoning.summary or reasoning.generate_summary
     text = dict(body.get("text") or {})
@@ -37,8 +37,8 @@ def echo_of(typed: wire.ResponsesRequest, body: dict[str, Any]) -> ResponsesEcho
         "reasoning": {"effort": reasoning.effort, "summary": summary},
         "safety_identifier": typed.safety_identifier,
         "service_tier": "default",
-        "store": False,
-        "background": False,
+        "store": typed.background is True,
+        "background": typed.background is True,
         "temperature": 1.0 if typed.temperature is None else typed.temperature,
         "text": {key: value for key, value in text.items() if value is not None},
         "tool_choice": body.get("tool_choice") or "auto",

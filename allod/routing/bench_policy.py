@@ -1,0 +1,307 @@
+"""The policy an outside scorer plays: learned from outcomes, driven by the product's own cascade.
+
+``policy()`` returns an object with ``fit`` and ``run``. Fitting learns judges and a course for each task
+(``allod.routing.stopping``); running walks a ``Cascade`` with ``allod.routing.cascade.step``, asking through
+the caller, and never sees a quality. While it runs, it watches who stands alone against a majority and who
+always says the same as another: a model that turned bad, or answers with another's words, is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.domain.errors import Invalid
+from allod.routing.cascade import Answered, Cascade, Check, Judgement, Step, step
+
+if TYPE_CHECKING:
+    from allod.routing.stopping import Course, Fitted
+
+FLOOR: Final = 0.0
+TASK_FLOOR: Final = -0.004
+"""Least mean change of quality out of fold, of all prompts and of each task, to choose a course by: stricter
+than what is promised (-0.005 and -0.01), by what the choice itself flatters."""
+_ALARM: Final = 1e-4
+_NEED: Final = 2
+_LEAST_PROMPTS: Final = 60
+
+
+class Promised(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for a task when it was fitted: the order, the threshold, and the expected change.
+
+    ``change`` is out of fold; ``low``: its one-sided 95 % bound (normal approximation, not anytime-valid).
+    """
+
+    task: str
+    order: tuple[str, ...]
+    threshold: float
+    saved: float
+    change: float
+    low: float
+    n: int
+
+
+class Policy:
+    """Base, check, escalate; see the module. One object serves one caller."""
+
+    def __init__(self, *, floor: float = FLOOR, task_floor: float = TASK_FLOOR, seed: int = 0) -> None:
+        self._floor, self._task_floor, self._seed = floor, task_floor, seed
+        self._models: tuple[str, ...] = ()
+        self._reference = ""
+        self._cascades: dict[str, Cascade] = {}
+        self._fitted: Fitted | None = None
+        self._watch = Watch({}, {})
+        self.promised: tuple[Promised, ...] = ()
+
+    def fit(
+        self,
+        prompts: Sequence[Mapping[str, str]],
+        models: Sequence[str],
+        quality: Any,
+        cost: Any,
+        keys: Any,
+        reference: str,
+    ) -> None:
+        """Learn from outcomes: arrays of prompts x models, NaN for missing, keys empty for no answer.
+
+        Raises:
+            Invalid: the reference is not among the models, or the arrays have another shape.
+
+        """
+        import numpy as np  # noqa: PLC0415 (heavy)
+
+        from allod.routing import agreement, stopping  # noqa: PLC0415 (numpy)
+
+        quality, cost = np.asarray(quality, dtype=float), np.asarray(cost, dtype=float)
+        answers = np.asarray(keys)
+        expected = (len(prompts), len(models))
+        if reference not in models or not quality.shape == cost.shape == answers.shape == expected:
+            raise Invalid(
+                "these outcomes cannot be learned from",
+                f"reference {reference} in {len(models)} models, shapes {quality.shape}, {cost.shape}, "
+                f"{answers.shape} for {expected}",
+                "give arrays of prompts x models, the reference among the models",
+            )
+        self._models, self._reference = tuple(models), reference
+        self._cascades, self._fitted, self._watch, self.promised = {}, None, Watch({}, {}), ()
+        at = self._models.index(reference)
+        known = np.isfinite(quality[:, at]) if len(prompts) else np.zeros(0, dtype=bool)
+        rows = [int(row) for row in np.flatnonzero(known)]
+        texts = [_read(prompts[row]) for row in rows]
+        line = [[str(key) if key else "" for key in answers[row]] for row in rows]
+        if len(rows) < _LEAST_PROMPTS or len(models) < _NEED:
+            return
+        unit = _unit(cost[rows, at])
+        of = agreement.outcomes(texts, quality[rows], cost[rows] / unit, line, at)
+        pool = [
+            model for model in range(len(models)) if model != at and np.isfinite(quality[rows, model]).any()
+        ]
+        if not pool or not of.tasks:
+            return
+        self._fitted = stopping.fit(of, pool, self._seed)
+        chosen = stopping.courses(self._fitted, pool, self._floor, self._task_floor)
+        self._plan(of.tasks, chosen)
+        self._watch = watch(self._fitted, chosen, self._models)
+
+    def _plan(self, tasks: Sequence[str], chosen: Sequence[Course | None]) -> None:
+        assert self._fitted is not None
+        promised = []
+        for number, (task, course) in enumerate(zip(tasks, chosen, strict=True)):
+            if course is None:
+                continue
+            worth = (Check(kind="worth", at_least=course.threshold),)
+            steps = tuple(Step(deployment=self._models[one], checks=worth) for one in course.order)
+            steps = (_checked(steps[0]), *steps[1:])
+            self._cascades[task] = Cascade(task=task, steps=steps, escalate=self._reference)
+            promised.append(
+                Promised(
+                    task=task, order=tuple(one.deployment for one in steps), threshold=course.threshold,
+                    saved=course.saved, change=course.change, low=course.change - 1.645 * course.error,
+                    n=int((self._fitted.of.task == number).sum()),
+                )
+            )  # fmt: skip
+        self.promised = tuple(promised)
+
+    def run(self, row: Mapping[str, str], ask: Callable[[str], str]) -> str:
+        """Serve one prompt: ask, judge, deliver. Returns the model whose answer is delivered."""
+        task, text = _read(row)
+        cascade = self._cascades.get(task)
+        if cascade is None or self._fitted is None:
+            return self._reference
+        out = self._watch.out(cascade.task)
+        steps = tuple(one for one in cascade.steps if one.deployment not in out)
+        if len(steps) < _NEED:
+            return self._reference
+        cascade = msgspec.structs.replace(cascade, steps=(_checked(steps[0]), *steps[1:]))
+        judge = _Judge(self._fitted, self._models, cascade, text)
+        answers: tuple[Answered, ...] = ()
+        while True:
+            said = step(cascade, answers, judge)
+            if said.deliver is not None or not said.ask:
+                self._watch.note(cascade.task, answers)
+                return said.deliver or self._reference
+            for model in said.ask:
+                key = ask(model)
+                answers += (Answered(deployment=model, key=str(key) if key else ""),)
+
+
+def _read(row: Mapping[str, str]) -> tuple[str, str]:
+    return str(row.get("task") or ""), str(row.get("prompt") or "")
+
+
+def _unit(cost: Any) -> float:
+    import numpy as np  # noqa: PLC0415 (heavy)
+
+    known = cost[np.isfinite(cost)]
+    mean = float(known.mean()) if len(known) else 0.0
+    return mean if mean > 0 else 1.0
+
+
+def _checked(first: Step) -> Step:
+    """Let the first answer wait for another."""
+    worth = tuple(one for one in first.checks if one.kind == "worth")
+    return msgspec.structs.replace(first, checks=(*worth, Check(kind="agreement", at_least=_NEED)))
+
+
+class _Judge:
+    """Judges the answers to one prompt."""
+
+    def __init__(self, fitted: Fitted, models: tuple[str, ...], cascade: Cascade, prompt: str) -> None:
+        import numpy as np  # noqa: PLC0415 (heavy)
+
+        from allod.routing.agreement import Outcomes, read_prompt  # noqa: PLC0415 (numpy)
+
+        self._np, self._judge, self._models = np, fitted.judge, models
+        self._at = {name: number for number, name in enumerate(models)}
+        self._number = fitted.of.tasks.index(cascade.task)
+        words, shape = read_prompt(cascade.task, prompt)
+        of = Outcomes(
+            task=np.asarray([self._number]), tasks=fitted.of.tasks, quality=np.full((1, len(models)), np.nan),
+            cost=np.ones((1, len(models))), has=np.zeros((1, len(models)), dtype=bool),
+            same=np.zeros((1, len(models), len(models)), dtype=bool), words=words[None, :],
+            shape=shape[None, :], reference=fitted.of.reference,
+        )  # fmt: skip
+        self._of, self._told = of, fitted.judge.teller.tell(of)
+
+    def __call__(self, answers: tuple[Answered, ...]) -> Judgement:
+        columns = [self._at[one.deployment] for one in answers]
+        for column, one in zip(columns, answers, strict=True):
+            self._of.has[0, column] = bool(one.key) and not one.failed
+            for other, two in zip(columns, answers, strict=True):
+                same = bool(one.key) and one.key == two.key and not one.failed and not two.failed
+                self._of.same[0, column, other] = same
+        reference = self._of.reference
+        if reference in columns:
+            before = [column for column in columns if column != reference]
+            column = int(self._judge.after(self._of, self._told, before)[0])
+            return Judgement(deployment=self._models[column], chance=1.0, gain=0.0, cost=0.0)
+        state = self._judge.state(self._of, self._told, columns)
+        gain, cost = self._judge.worth(self._of, state)
+        best = int(state.best[0])
+        return Judgement(
+            deployment=None if best < 0 else self._models[best],
+            chance=float(state.chance[0]),
+            gain=float(gain[0]),
+            cost=float(cost[0]),
+        )
+
+
+class Watch:
+    """Notices, from keys alone, models that turned bad or copy another's answers.
+
+    For each task and model two sums of log likelihood ratios run, each starting anew when it is down (CUSUM,
+    Page 1954): standing alone against a majority far more often than when fitted, and agreeing with the one
+    asked before it far more often. Rates of an unchanged model are those of the fitted outcomes.
+    """
+
+    def __init__(self, alone: dict[tuple[str, str], float], same: dict[tuple[str, str, str], float]) -> None:
+        self._alone, self._same = alone, same
+        self._sums: dict[tuple[str, ...], float] = {}
+        self._out: dict[str, set[str]] = {}
+
+    def out(self, task: str) -> set[str]:
+        """Return the models left out at a task."""
+        return self._out.get(task, set())
+
+    def note(self, task: str, answers: tuple[Answered, ...]) -> None:
+        """Take in the answers to one prompt."""
+        for model, event in alone(answers):
+            rate = self._alone.get((task, model))
+            if rate is not None and self._sum(
+                (task, model), event, rate, min(0.95, max(3 * rate, rate + 0.3))
+            ):
+                self._out.setdefault(task, set()).add(model)
+        if len(answers) >= _NEED and answers[0].key and answers[1].key:
+            one, two = answers[0].deployment, answers[1].deployment
+            rate = self._same.get((task, one, two))
+            event = answers[0].key == answers[1].key
+            if rate is not None and self._sum((task, one, two), event, rate, 1 - (1 - rate) / 20):
+                self._out.setdefault(task, set()).add(two)
+
+    def _sum(self, key: tuple[str, ...], event: bool, rate: float, changed: float) -> bool:
+        ratio = math.log(changed / rate) if event else math.log((1 - changed) / (1 - rate))
+        self._sums[key] = max(0.0, self._sums.get(key, 0.0)) + ratio
+        return self._sums[key] >= -math.log(_ALARM)
+
+
+def alone(answers: tuple[Answered, ...]) -> list[tuple[str, bool]]:
+    """Say, where at least two others were asked, whether a model stands alone while two others agree."""
+    if len(answers) <= _NEED:
+        return []
+    out = []
+    for one in answers:
+        others = [two.key for two in answers if two is not one and two.key]
+        majority = any(others.count(key) >= _NEED for key in others)
+        out.append((one.deployment, majority and one.key not in others))
+    return out
+
+
+def watch(fitted: Fitted, chosen: Sequence[Course | None], models: tuple[str, ...]) -> Watch:
+    """Play the fitted prompts once more to learn how often each model stands alone, and how pairs agree."""
+    import numpy as np  # noqa: PLC0415 (heavy)
+
+    of = fitted.of
+    lone: dict[tuple[str, str], float] = {}
+    same: dict[tuple[str, str, str], float] = {}
+    for number, course in enumerate(chosen):
+        if course is None:
+            continue
+        task, counts = of.tasks[number], dict.fromkeys(course.order, (0, 0))
+        for row in np.flatnonzero(of.task == number):
+            asked = list(course.order)
+            for at in range(_NEED - 1, len(asked)):
+                gain, cost, _, _ = fitted.states(course.order[: at + 1])
+                if gain[row] < course.threshold * cost[row]:
+                    asked = asked[: at + 1]
+                    break
+            else:
+                asked.append(of.reference)
+            for model, event in _alone_in(of.same[row][np.ix_(asked, asked)], asked):
+                if model in counts:
+                    counts[model] = counts[model][0] + event, counts[model][1] + 1
+        for model, (events, n) in counts.items():
+            lone[task, models[model]] = (events + 1) / (n + 4)
+        if len(course.order) >= _NEED:
+            one, two = course.order[:2]
+            rows = (of.task == number) & of.has[:, one] & of.has[:, two]
+            same[task, models[one], models[two]] = (of.same[rows, one, two].sum() + 2) / (rows.sum() + 4)
+    return Watch(lone, same)
+
+
+def _alone_in(same: Any, asked: list[int]) -> list[tuple[int, bool]]:
+    if len(asked) <= _NEED:
+        return []
+    out = []
+    for at, model in enumerate(asked):
+        others = [other for other in range(len(asked)) if other != at]
+        majority = any(sum(same[one, two] for two in others) >= _NEED for one in others)
+        out.append((model, majority and not any(same[at, other] for other in others)))
+    return out
+
+
+def policy() -> Policy:
+    """Return a policy that has learned nothing: until fitted it answers with the reference."""
+    return Policy()

@@ -1,0 +1,126 @@
+"""A lower bound on a mean that may be looked at after every observation (anytime-valid), by betting.
+
+Observed are paired differences of quality, rule minus reference, each in [-1, 1]. For every candidate mean m
+on a fixed grid a gambler bets on "more than m"; his wealth is a test martingale where the true mean is m, so
+it passes 1/alpha at some time with probability at most alpha (Ville's inequality). The bound is the largest
+m that all smaller grid points are refuted with: it holds at all times at once, however often it was looked
+at and whenever one stopped. Bets are those of I. Waudby-Smith and A. Ramdas, "Estimating means of bounded
+random variables by betting" (JRSS B 2024, arXiv:2010.09686): half of the stake follows the predictable
+plug-in (their section 4.1), half the growth-optimal fraction for what was seen so far, both capped.
+
+The bound assumes that each difference, given those before it, has the same mean: audits drawn at random of
+traffic that does not change. Drift is another detector's business (``allod.routing.floor``). Wealth is exact
+to the last bits of floating addition and depends on the order of observations; what is kept is canonical, so
+that a replay of the log gives the same bytes (I8). Nodes that audit apart multiply their wealths: ``merge``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+
+from allod.domain.errors import Invalid
+
+GRID: Final = tuple(
+    sorted({-n / 20 for n in range(1, 21)} | {n / 20 for n in range(20)} | {n / 400 for n in range(-40, 41)})
+)
+"""Candidate means: steps of 0.0025 from -0.1 to 0.1, of 0.05 beyond."""
+_CAP: Final = 0.5
+"""Of what a bet could lose at most, this share is staked: wealth never reaches zero."""
+_PRIOR_N: Final = 4.0
+_PRIOR_VARIANCE: Final = 0.0625
+
+
+class Wealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lower bound remembers of a stream.
+
+    Attributes:
+        n: observations; ``total`` and ``squares``: their sum and sum of squares.
+        plug_in, growth: log wealth of the two halves of the stake, by grid point.
+
+    """
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+    plug_in: tuple[float, ...] = (0.0,) * len(GRID)
+    growth: tuple[float, ...] = (0.0,) * len(GRID)
+
+
+def observe(wealth: Wealth, difference: float, alpha: float) -> Wealth:
+    """Bet once more; ``alpha`` tunes the stakes only, the wealth is valid for any.
+
+    Raises:
+        Invalid: the difference is not in [-1, 1].
+
+    """
+    if not -1.0 <= difference <= 1.0:
+        raise Invalid(
+            f"a difference of quality is {difference!r}",
+            "it lies between -1 and 1",
+            "give qualities between 0 and 1",
+        )
+    n = wealth.n
+    mean = wealth.total / (n + _PRIOR_N)
+    squares = (wealth.squares + _PRIOR_N * _PRIOR_VARIANCE) / (n + _PRIOR_N)
+    variance = max(squares - mean * mean, 1e-6)
+    steady = math.sqrt(2 * math.log(1 / alpha) / (variance * (n + 1) * math.log(n + 2)))
+    plug_in, growth = [], []
+    for at, m in enumerate(GRID):
+        most = _CAP / (1 + m) if m > -1 else _CAP / 0.0025
+        ahead = mean - m
+        optimal = ahead / (variance + ahead * ahead)
+        gain = difference - m
+        plug_in.append(wealth.plug_in[at] + math.log1p(min(steady, most) * gain))
+        growth.append(wealth.growth[at] + math.log1p(min(max(optimal, 0.0), most) * gain))
+    return Wealth(
+        n=n + 1,
+        total=wealth.total + difference,
+        squares=wealth.squares + difference * difference,
+        plug_in=tuple(plug_in),
+        growth=tuple(growth),
+    )
+
+
+def lower(wealth: Wealth, alpha: float) -> float:
+    """Return the bound at level ``alpha``: the mean is at least this, with probability 1 - alpha, always.
+
+    -1 where nothing is known. The bound may fall as well as rise; ``best`` bounds may be kept by the caller,
+    since it holds at all times at once.
+    """
+    enough = math.log(1 / alpha)
+    bound = -1.0
+    for m, one, two in zip(GRID, wealth.plug_in, wealth.growth, strict=True):
+        if _either(one, two) < enough:
+            return bound
+        bound = m
+    return bound
+
+
+def refutes(wealth: Wealth, mean: float, alpha: float) -> bool:
+    """Say whether "the mean is at most this" is refuted at level ``alpha`` (by the next grid point above)."""
+    above = next((at for at, m in enumerate(GRID) if m >= mean - 1e-12), None)
+    return above is not None and _either(wealth.plug_in[above], wealth.growth[above]) >= math.log(1 / alpha)
+
+
+def merge(one: Wealth, two: Wealth) -> Wealth:
+    """Put the audits of two nodes together, each seen by one node only.
+
+    The wealths multiply: each node's bets look at its own past only, so the product is a fair game in any
+    interleaving of the two streams.
+    """
+    return Wealth(
+        n=one.n + two.n,
+        total=one.total + two.total,
+        squares=one.squares + two.squares,
+        plug_in=tuple(a + b for a, b in zip(one.plug_in, two.plug_in, strict=True)),
+        growth=tuple(a + b for a, b in zip(one.growth, two.growth, strict=True)),
+    )
+
+
+def _either(one: float, two: float) -> float:
+    """Log of the mean of two wealths, given as logs."""
+    high = max(one, two)
+    return high + math.log((math.exp(one - high) + math.exp(two - high)) / 2)
