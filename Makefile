@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench bench-soak bench-classify bench-log bench-simulate soak-crash tour conformance
+.PHONY: run test check bench bench-soak bench-classify bench-log bench-witness bench-simulate soak-crash tour conformance
 .PHONY: third-party vectors fuzz model-signing lock format clean airgap
 
 $(VENV)/.run: requirements.lock pyproject.toml
@@ -41,6 +41,9 @@ bench-soak: $(VENV)/.dev  ## memory after 200,000 mixed requests
 
 bench-log: $(VENV)/.dev   ## the log: leaves/s, bytes of a proof, a million leaves verified; needs 5 GB of disk
 	$(BIN)/python benchmarks/log.py
+
+bench-witness: $(VENV)/.dev ## requests a second with and without witnesses, side by side
+	$(BIN)/python benchmarks/witnessing.py --rounds 25
 
 bench-simulate: $(VENV)/.dev ## a million recorded decisions replayed over 20 deployments; needs 30 GB of disk
 	$(BIN)/python benchmarks/simulate.py

@@ -19,6 +19,7 @@ CUT = """
 import os, signal, sys
 from pathlib import Path
 from allod.vault.blobs import Blobs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 told = 0
 def progress(n):
     global told
