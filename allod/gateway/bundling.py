@@ -68,7 +68,7 @@ def gather(home: Home, vault: Vault, wanted: Wanted, *, now_ms: int) -> tuple[Co
 
     """
     day = _day(now_ms)
-    out = [pieces.model(vault, name) for name in wanted.models]
+    out = [_model(vault, name) for name in wanted.models]
     out += [_pack(home, name) for name in wanted.packs]
     if wanted.prices is not None:
         raw = _shipped_prices() if wanted.prices == SHIPPED else _small(Path(wanted.prices))
@@ -91,6 +91,18 @@ def gather(home: Home, vault: Vault, wanted: Wanted, *, now_ms: int) -> tuple[Co
     if wanted.program is not None:
         out.append(_program(wanted.program))
     return tuple(out)
+
+
+def _model(vault: Vault, name: str) -> Content:
+    entry = vault.find(name)
+    if entry.shipped:
+        raise Invalid(
+            f"{entry.manifest.name} is shipped with Allod",
+            "every home has it, under this name",
+            "leave it out; to carry other weights, add them under a name of their own",
+            param="model",
+        )
+    return pieces.model(vault, name)
 
 
 def _day(now_ms: int) -> str:

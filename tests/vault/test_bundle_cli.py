@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = "from allod.gateway import cli; cli.COMMANDS.setdefault('bundle', ''); cli.main()"
+from allod.vault.vault import shipped_folder
 
 
 def allod(home: Path, *command: object, status: int = 0) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *map(str, command)],
+        [sys.executable, "-m", "allod", *map(str, command)],
         cwd=home.parent,
         env=os.environ | {"ALLOD_HOME": str(home)},
         capture_output=True,
@@ -39,8 +39,11 @@ def test_a_bundle_is_made_verified_and_believed_by_a_home_that_was_told_of_its_p
     made = json.loads(allod(home, "bundle", "keys", "init", "--json"))
     assert [one["role"] for one in made["made"]] == ["root", "timestamp", "snapshot", "targets", "bundle"]
     assert json.loads(allod(home, "bundle", "keys", "init", "--json"))["made"] == []
+    shipped = allod(home, "bundle", "create", "b", "--model", "reference", "--prices", "shipped", status=2)
+    assert "every home has it" in shipped, "no home could take it in: the name is its own"
+    allod(home, "vault", "add", str(shipped_folder() / "reference-draft.gguf"), "--name", "carried")
     said = allod(
-        home, "bundle", "create", "b", "--model", "reference", "--prices", "shipped", "--pack", "eu-gdpr"
+        home, "bundle", "create", "b", "--model", "carried", "--prices", "shipped", "--pack", "eu-gdpr"
     )
     assert "stable 1, sha256:" in said
     assert "its digest is in the log" in said
