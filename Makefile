@@ -5,8 +5,8 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench bench-soak bench-classify bench-log bench-witness bench-simulate soak-crash tour conformance
-.PHONY: third-party vectors fuzz model-signing lock format clean airgap
+.PHONY: run test check bench bench-soak bench-classify bench-log bench-routing bench-witness bench-simulate soak-crash tour conformance
+.PHONY: bench-hours third-party vectors fuzz model-signing lock format clean airgap
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Allod needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -42,11 +42,19 @@ bench-soak: $(VENV)/.dev  ## memory after 200,000 mixed requests
 bench-log: $(VENV)/.dev   ## the log: leaves/s, bytes of a proof, a million leaves verified; needs 5 GB of disk
 	$(BIN)/python benchmarks/log.py
 
+ROUTING_DATA ?= ../shared/data/routing
+bench-routing: $(VENV)/.dev ## routing on real outcomes; ROUTING_DATA names the folder of routellm/ and zeroeval/
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routing/prompt_stage.py --data $(ROUTING_DATA) --nested
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routing/policy.py --data $(ROUTING_DATA)/zeroeval
+
 bench-witness: $(VENV)/.dev ## requests a second with and without witnesses, side by side
 	$(BIN)/python benchmarks/witnessing.py --rounds 25
 
 bench-simulate: $(VENV)/.dev ## a million recorded decisions replayed over 20 deployments; needs 30 GB of disk
 	$(BIN)/python benchmarks/simulate.py
+
+bench-hours: $(VENV)/.dev ## what region and hour save: a day replayed over the dated prices, in simulated time
+	$(BIN)/python benchmarks/hours.py
 
 bench-classify: $(VENV)/.dev  ## what detection finds and misses; CLASSIFY_DATA names the development data
 	$(BIN)/python benchmarks/classification.py $(if $(CLASSIFY_DATA),--data $(CLASSIFY_DATA))

@@ -82,7 +82,7 @@ class PromptStage:
         self._columns = {name: at for at, name in enumerate(self.fitted.deployments)}
 
     def predict(self, prompt: Mapping[str, Any]) -> dict[str, float]:
-        """Return each model's probability of success for a prompt never seen; 0.5 where nothing was learned."""
+        """Return each model's probability of success for a prompt; 0.5 where nothing was learned."""
         import numpy as np  # noqa: PLC0415 (heavy)
 
         if self.fitted is None:

@@ -247,7 +247,7 @@ class Estimator:
 
 
 class Recent:
-    """How outcomes told since the fit differ from what was estimated, in millionths, by day: whole numbers."""
+    """How outcomes told since the fit differ from what was estimated: whole millionths, by day."""
 
     def __init__(self) -> None:
         self._put: dict[Key, tuple[str, dict[str, int]]] = {}

@@ -64,7 +64,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A request with its outcomes, ascending by deployment: (deployment, quality in 1/1000, tokens; -1 unknown)."""
+    """A request with its outcomes by deployment: (deployment, quality in 1/1000, tokens); -1 is unknown."""
 
     receipt: str
     at_ms: int

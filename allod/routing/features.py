@@ -26,14 +26,19 @@ BUCKETS: Final = WORD_BUCKETS + CHAR_BUCKETS
 PUBLIC_KEY: Final = b"allod-features-1"
 _RUN: Final = 4
 _LONGEST_WORD: Final = 64
+_LONG_WORD: Final = 10
 _MASK: Final = (1 << 64) - 1
 _WORD: Final = re.compile(r"[^\W\d_]+")
 _NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)*")
 _OPTION: Final = re.compile(r"^\(?([A-J])[.)]\s*(.*)$", re.MULTILINE)
 _COUNTED: Final = (
     " not ", "except", "which of", "none of", "all of", "wrong", "for ", "while ", "if ", "return", "half",
-    "each", "per", "more", "less", "than", "total", "times", "$", "%", "\\", "=", "(", "[", "{", "'", '"', "?",
+    "each", "per", "more", "less", "than", "total", "times", "$", "%", "\\", "=", "(", "[", "{", "'", '"',
+    "?",
 )  # fmt: skip
+_UPPER: Final = bytes(range(65, 91))
+_DIGITS: Final = bytes(range(48, 58))
+_SPACES: Final = b" \t\n\v\f\r"
 _MODALITIES: Final = ("image", "audio", "video", "file")
 
 
@@ -161,12 +166,12 @@ def _shape(asked: Asked, text: str) -> list[float]:
     stem = text[: text.find("\nA")] if options and "\nA" in text else text
     tokens = asked.input_tokens if asked.input_tokens is not None else len(asked.text) / 4
     said = [float(name in asked.modalities) for name in _MODALITIES]
-    upper = sum(map(str.isupper, text))
-    digits = sum(map(str.isdigit, text))
-    spaces = sum(map(str.isspace, text))
+    raw = text.encode("utf-8", "replace")
+    upper, digits, spaces = (len(raw) - len(raw.translate(None, of)) for of in (_UPPER, _DIGITS, _SPACES))
     letters = sum(map(len, words))
     return [
-        math.log1p(max(0, tokens)), math.log1p(len(asked.text)), math.log1p(len(words)), math.log1p(len(stem)),
+        math.log1p(max(0, tokens)), math.log1p(len(asked.text)), math.log1p(len(words)),
+        math.log1p(len(stem)),
         *_of_words(words), *_of_numbers(numbers, len(words)), *_of_options(options, stem),
         upper / size, digits / size, (size - letters - digits - spaces) / size, math.log1p(text.count("\n")),
         text.count(".") / size * 100, text.count(",") / size * 100, float(text.isascii()),
@@ -181,9 +186,9 @@ def _of_words(words: list[str]) -> list[float]:
     return [
         sum(lengths) / n,
         len(set(words)) / n,
-        sum(one > 9 for one in lengths) / n,
+        sum(one >= _LONG_WORD for one in lengths) / n,
         float(max(lengths[:999])),
-    ]  # noqa: PLR2004
+    ]
 
 
 def _of_numbers(numbers: list[str], words: int) -> list[float]:
@@ -200,7 +205,7 @@ def _of_options(options: list[tuple[str, str]], stem: str) -> list[float]:
     mean = sum(lengths) / len(lengths)
     variance = sum((one - mean) ** 2 for one in lengths) / len(lengths)
     sets = [set(_WORD.findall(one.lower())) for one in texts]
-    asked = set(_WORD.findall(stem.lower()))
+    asked = set(_WORD.findall(stem.lower())) if texts else set()
     shared = [len(one & asked) / (len(one) or 1) for one in sets] or [0.0]
     alike = [len(a & b) / (len(a | b) or 1) for i, a in enumerate(sets) for b in sets[:i]] or [0.0]
     return [

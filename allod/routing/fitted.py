@@ -12,8 +12,8 @@ from typing import Any, Final
 import msgspec
 
 from allod.domain.errors import Integrity
-from allod.routing.features import BUCKETS, SHAPE_SIZE
-from allod.routing.learn import CLUSTERS, Fitted
+from allod.routing.features import BUCKETS
+from allod.routing.learn import CLUSTERS, TREE_COLUMNS, Fitted
 from allod.routing.trees import Forest
 
 MAGIC: Final = b"allod-fitted-1\n"
@@ -40,6 +40,9 @@ def _layout(head: _Head) -> dict[str, tuple[str, tuple[int, ...]]]:
         "idf": ("<f4", (BUCKETS,)),
         "weights": ("i1", (BUCKETS, m)),
         "scale": ("<f8", (m,)),
+        "hints": ("i1", (BUCKETS, 2)),
+        "hint_scale": ("<f8", (2,)),
+        "hint_table": ("<f8", (t + 1, 2)),
         "calibration": ("<f8", (m, 3)),
         "edges": ("<f8", (m, CLUSTERS - 1)),
         "cells": ("<f8", (t + 1, CLUSTERS, m, 2)),
@@ -59,8 +62,8 @@ def write_fitted(fitted: Fitted) -> bytes:
 
     forest = fitted.forest
     head = _Head(
-        deployments=fitted.deployments, tasks=fitted.tasks, trees=len(forest.roots), nodes=len(forest.feature),
-        leaves=len(forest.leaves),
+        deployments=fitted.deployments, tasks=fitted.tasks, trees=len(forest.roots),
+        nodes=len(forest.feature), leaves=len(forest.leaves),
     )  # fmt: skip
     written = msgspec.json.encode(head)
     parts = [MAGIC, len(written).to_bytes(4, "big"), written]
@@ -124,7 +127,7 @@ def _check_forest(np: Any, forest: Forest, head: _Head) -> None:
     leaf = forest.feature < 0
     numbers = np.arange(head.nodes)
     left = forest.left.astype(np.int64)
-    inner_fits = (left > numbers) & (left + 1 < head.nodes) & (forest.feature < SHAPE_SIZE + 2)
+    inner_fits = (left > numbers) & (left + 1 < head.nodes) & (forest.feature < TREE_COLUMNS)
     leaf_fits = (left >= 0) & (left < head.leaves) & (forest.feature == -1)
     roots_fit = (forest.roots >= 0) & (forest.roots < head.nodes)
     if not np.where(leaf, leaf_fits, inner_fits).all() or not roots_fit.all():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from allod.routing.calibrate import apply_beta, fit_beta
-from allod.routing.features import BUCKETS
+from allod.routing.features import BUCKETS, SHAPE_SIZE
 from allod.routing.ridge import entries, rarity, solve, sparse, subset, times
 from allod.routing.trees import UNITS, Forest, grow, means
 
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 FOLDS: Final = 5
 ALPHA: Final = 0.2
-"""Strength of the ridge over the square root of the outcomes; words and characters of a row each have length one."""
+"""Strength of the ridge, over the square root of the number of outcomes."""
 TABLE_WORTH: Final = 20.0
 """Outcomes a table's prior is worth."""
-TREE_SHARE: Final = 0.6
+TREE_SHARE: Final = 0.7
 CONTRAST: Final = 3.0
+HINTED: Final = 3
+TREE_COLUMNS: Final = SHAPE_SIZE + 2 + 2 * HINTED
+"""How many numbers trees see."""
 CLUSTERS: Final = 5
-CELL_WORTH: Final = 60.0
+CELL_WORTH: Final = 200.0
 LOG_TOKENS: Final = math.log1p(1_000_000)
 """Lengths of answers are learned as logarithms, as a share of this one's."""
 VALUE_UNITS: Final = 1 << 15
@@ -64,6 +67,8 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
         base: float64 M, overall success; ``table``: float64 (T + 1) x M, success by task (last: any other).
         code: float32 (T + 1) x 2, how hard a task is and how much it tells strong from weak.
         idf: float32 per bucket; ``weights``: int8 bucket x M; ``scale``: float64 M.
+        hints: int8 bucket x 2, ``hint_scale``: float64 2, ``hint_table``: float64 (T + 1) x 2: what the ridge
+            tells trees, of all deployments together (none in particular).
         forest: trees; its leaves hold M successes, then M lengths.
         calibration: float64 M x 3.
         edges: float64 M x (CLUSTERS - 1); ``cells``: float64 (T + 1) x CLUSTERS x M x 2, outcomes and the
@@ -80,6 +85,9 @@ class Fitted(msgspec.Struct, frozen=True, kw_only=True):
     idf: Any
     weights: Any
     scale: Any
+    hints: Any
+    hint_scale: Any
+    hint_table: Any
     forest: Forest
     calibration: Any
     edges: Any
@@ -114,8 +122,9 @@ def learn(told: Told, priors: Sequence[Prior] = ()) -> Fitted:
     residual = np.where(known, quality - base, 0.0)
     targets = _targets(np, residual, known, base)
     code = _code(np, targets, task, len(tasks))
-    shapes = _shapes(np, told.features, code[task])
     held, weights, idf = _ridge(np, told, quality, weigh, task, start)
+    onto = _onto(np, base)
+    shapes = _shapes(np, told.features, code[task], (held - base) @ onto)
     min_leaf = max(3, round(math.sqrt(len(quality)) / 3))
     leaves = np.concatenate([np.where(known, quality, np.nan), _log_tokens(np, told.tokens)], 1)
     forest, honest = grow(np, shapes, np.rint(targets * UNITS), leaves, told.weigh, min_leaf)
@@ -129,10 +138,12 @@ def learn(told: Told, priors: Sequence[Prior] = ()) -> Fitted:
     ).reshape(count, 3)
     probability = apply_beta(np, score, calibration)
     edges, cells = _cells(np, probability, quality, weigh, task, len(tasks))
-    scale = np.maximum(abs(weights).max(0), 1e-12) / 127
+    steps, scale = _steps(np, weights)
+    hints, hint_scale = _steps(np, weights @ onto)
     return Fitted(
         deployments=told.deployments, tasks=tasks, base=base, table=table, code=code, idf=idf,
-        weights=np.rint(weights / scale).astype(np.int8), scale=scale, forest=forest, calibration=calibration,
+        weights=steps, scale=scale, hints=hints, hint_scale=hint_scale, hint_table=(table - base) @ onto,
+        forest=forest, calibration=calibration,
         edges=edges, cells=cells, lengths=_lengths(np, told.tokens, honest[:, count:]), known=weigh.sum(0),
     )  # fmt: skip
 
@@ -173,7 +184,7 @@ def _prior_table(
 
 
 def _table(np: Any, quality: Any, weigh: Any, task: Any, tasks: int, start: Any) -> tuple[Any, Any]:
-    """Beta means: overall by deployment, and by task, where the prior is the overall plus the task's own effect."""
+    """Beta means: overall, and by task, where the prior is the overall one plus the task's effect on all."""
     m = quality.shape[1]
     base = ((weigh * quality).sum(0) + start[0, :, 0]) / (weigh.sum(0) + start[0, :, 1])
     good, seen = np.zeros((tasks, m)), np.zeros((tasks, m))
@@ -186,16 +197,23 @@ def _table(np: Any, quality: Any, weigh: Any, task: Any, tasks: int, start: Any)
     return base, np.concatenate([table, base[None]])
 
 
-def _targets(np: Any, residual: Any, known: Any, base: Any) -> Any:
-    """What trees split by: how well a request went over all deployments, and strong less weak ones."""
+def _onto(np: Any, base: Any) -> Any:
+    """Reduce deployments to two numbers: their mean, and the strong half's less the weak half's (M x 2)."""
     order = np.argsort(base, kind="stable")
     weak, strong = order[: len(order) // 2], order[len(order) // 2 :]
+    onto = np.zeros((len(base), 2))
+    onto[:, 0] = 1 / len(base)
+    onto[strong, 1] = 1 / len(strong)
+    onto[weak, 1] = -1 / max(1, len(weak))
+    return onto
 
-    def mean(of: Any) -> Any:
-        return residual[:, of].sum(1) / np.maximum(known[:, of].sum(1), 1)
 
-    contrast = mean(strong) - mean(weak) if len(weak) else mean(strong)
-    return np.stack([mean(order), CONTRAST * contrast], 1)
+def _targets(np: Any, residual: Any, known: Any, base: Any) -> Any:
+    """Say what trees split by: how well a request went over all deployments, and strong less weak ones."""
+    onto = _onto(np, base)
+    sides = [onto[:, 0], np.maximum(onto[:, 1], 0), np.maximum(-onto[:, 1], 0)]
+    mean, strong, weak = (residual @ one / np.maximum(known @ one, 1e-9) for one in sides)
+    return np.stack([mean, CONTRAST * (strong - weak)], 1)
 
 
 def _code(np: Any, targets: Any, task: Any, tasks: int) -> Any:
@@ -205,9 +223,16 @@ def _code(np: Any, targets: Any, task: Any, tasks: int) -> Any:
     return np.concatenate([code, np.zeros((1, 2))]).astype(np.float32)
 
 
-def _shapes(np: Any, of: Sequence[Features], code: Any) -> Any:
+def _shapes(np: Any, of: Sequence[Features], code: Any, hints: Any) -> Any:
+    """Put together what trees see: shape, the code of the task, and hints of the ridge (several times)."""
     shapes = np.stack([np.frombuffer(one.shape, "<f4") for one in of])
-    return np.concatenate([shapes, code], 1).astype(np.float32)
+    return np.concatenate([shapes, code, *[hints] * HINTED], 1).astype(np.float32)
+
+
+def _steps(np: Any, weights: Any) -> tuple[Any, Any]:
+    """Round weights to whole steps of 1/127 of each column's greatest."""
+    scale = np.maximum(abs(weights).max(0), 1e-12) / 127
+    return np.rint(weights / scale).astype(np.int8), scale
 
 
 def _ridge(np: Any, told: Told, quality: Any, weigh: Any, task: Any, start: Any) -> tuple[Any, Any, Any]:
@@ -280,9 +305,11 @@ def scores(np: Any, fitted: Fitted, of: Features, columns: Any) -> tuple[Any, An
     # whole numbers: the same sum for any columns, in any order, on any machine
     steps = np.rint(value * VALUE_UNITS).astype(np.int64)
     words = (
-        (steps @ fitted.weights[bucket][:, columns].astype(np.int64)) * fitted.scale[columns] / VALUE_UNITS
+        steps @ fitted.weights[bucket][:, columns].astype(np.int64) * (fitted.scale[columns] / VALUE_UNITS)
     )
-    row = np.concatenate([np.frombuffer(of.shape, "<f4"), fitted.code[task]])
+    hints = steps @ fitted.hints[bucket].astype(np.int64) * (fitted.hint_scale / VALUE_UNITS)
+    told = (hints + fitted.hint_table[task]).astype(np.float32)
+    row = np.concatenate([np.frombuffer(of.shape, "<f4"), fitted.code[task], *[told] * HINTED])
     both = np.concatenate([columns, columns + len(fitted.deployments)])
     leaves = means(np, fitted.forest, row, both)
     n = len(columns)

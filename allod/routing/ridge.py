@@ -1,4 +1,4 @@
-"""Ridge regression on hashed words, one weight vector per deployment over shared rows, solved by conjugate gradients.
+"""Ridge regression on hashed words, one weight vector per deployment, by conjugate gradients.
 
 Rows are sparse: tf-idf with sublinear counts, words and characters each of length one. The loss is the square
 (a Brier score), so that differences of two deployments' estimates are estimates of their difference.
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from allod.routing.features import Features
 
 STEPS: Final = 24
+LEAST_REQUESTS: Final = 2
+"""A bucket seen in fewer is not read."""
 _ENOUGH: Final = 1e-4
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
-    """Sparse rows: ``bucket`` and ``value`` per entry, ``row`` its row, ``starts`` the first entry of each."""
+    """Sparse rows: ``bucket``, ``value`` and ``row`` of each entry, and the first entry of each row."""
 
     bucket: Any
     value: Any
@@ -38,7 +40,7 @@ def rarity(np: Any, of: Sequence[Features]) -> Any:
     have = np.zeros(BUCKETS)
     for one in of:
         have[np.frombuffer(one.buckets, "<u2")] += 1
-    return np.where(have >= 2, np.log((len(of) + 1) / (have + 1)) + 1, 0.0).astype(np.float32)
+    return np.where(have >= LEAST_REQUESTS, np.log((len(of) + 1) / (have + 1)) + 1, 0.0).astype(np.float32)
 
 
 def entries(np: Any, one: Features, idf: Any) -> tuple[Any, Any]:
@@ -46,8 +48,8 @@ def entries(np: Any, one: Features, idf: Any) -> tuple[Any, Any]:
     bucket = np.frombuffer(one.buckets, "<u2").astype(np.int32)
     value = (1 + np.log(np.frombuffer(one.counts, "u1").astype(np.float64))) * idf[bucket]
     words = int(np.searchsorted(bucket, WORD_BUCKETS))
-    for part in (value[:words], value[words:]):
-        part /= np.sqrt((part**2).sum()) or 1.0
+    for part in (slice(0, words), slice(words, None)):
+        value[part] /= np.sqrt((value[part] ** 2).sum()) or 1.0
     kept = value > 0
     return bucket[kept], value[kept]
 

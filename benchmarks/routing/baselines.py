@@ -21,9 +21,16 @@ PUBLISHED = (
 Prompts = list[dict[str, str]]
 
 
-def scores(prompts: Prompts, gain: np.ndarray, asked: Prompts) -> dict[str, np.ndarray]:
+def read_all(prompts: Prompts) -> dict[str, Features]:
+    """Read prompts once, by their id."""
+    return {one["prompt_id"]: features_of(one) for one in prompts}
+
+
+def scores(
+    prompts: Prompts, gain: np.ndarray, asked: Prompts, of: dict[str, Features]
+) -> dict[str, np.ndarray]:
     """Score the asked prompts by every baseline, fitted to what the strong model gains on ``prompts``."""
-    near, far = [features_of(one) for one in prompts], [features_of(one) for one in asked]
+    near, far = ([of[one["prompt_id"]] for one in some] for some in (prompts, asked))
     table = _table(prompts, gain)
     overall = float(gain.mean())
     by_task = np.asarray([table.get(one["task"], overall) for one in asked])

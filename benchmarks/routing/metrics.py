@@ -64,7 +64,7 @@ def curve(score: Array, pair: Pair) -> Curve:
 
 
 def pgr(of: Curve) -> Array:
-    """Performance gap recovered: (Q(c) - Q_weak) / (Q_strong - Q_weak); NaN where there is no gap."""
+    """Return the gap recovered, (Q(c) - Q_weak) / (Q_strong - Q_weak); NaN where there is none."""
     gap = of.quality[-1] - of.quality[0]
     return (of.quality - of.quality[0]) / gap if gap else np.full(len(of.share), np.nan)
 
@@ -149,7 +149,7 @@ def brier(probability: Array, quality: Array) -> float:
 
 
 def ece(probability: Array, quality: Array, bins: int = BINS) -> float:
-    """Expected calibration error: |mean predicted - mean observed| over equal-width bins, weighed by size."""
+    """Return |mean predicted - mean observed| over bins of equal width, weighed by size."""
     at = np.minimum((probability * bins).astype(int), bins - 1)
     seen = np.bincount(at, minlength=bins)
     predicted = np.bincount(at, probability, bins)

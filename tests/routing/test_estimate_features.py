@@ -29,7 +29,10 @@ def test_any_text_gives_lawful_features_twice_the_same(text, task):
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "x", "\x00", "\ud800", "é" * 1_000_000, "x" * 1_000_000, "\nA. a" * 250_000, "1,2" * 300_000, "🤖" * 100_000],
+    [
+        "", " ", "x", "\x00", "\ud800", "é" * 1_000_000, "x" * 1_000_000, "\nA. a" * 250_000,
+        "1,2" * 300_000, "🤖" * 100_000,
+    ],
 )  # fmt: skip
 def test_odd_texts_are_read_in_bounded_time(text):
     start = time.process_time()

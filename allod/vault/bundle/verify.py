@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, NoReturn, Self, cast
 import msgspec
 
 from allod.domain.errors import AllodError, Integrity, Invalid, Refused
+from allod.domain.money import rfc3339
 from allod.vault.bundle import envelope, form, layout, logproof, metadata
 from allod.vault.bundle.form import Bundle, Keyring, Known, Part, Seen
 from allod.vault.bundle.tar import open_tar
@@ -360,10 +361,10 @@ def _clock(case: _Case) -> str:
     if case.now_ms + SKEW_MS < latest:
         raise Integrity(
             "the clock of this machine is wrong",
-            f"it reads {case.now_ms} ms, but the bundle was made or another imported at {latest} ms",
+            f"it reads {rfc3339(case.now_ms)}, but the bundle or the last import is of {rfc3339(latest)}",
             "set the clock, then try again",
         )
-    return f"{case.now_ms} ms, the bundle was made at {case.bundle.created_at}"
+    return f"{rfc3339(case.now_ms)}, the bundle was made at {case.bundle.created_at}"
 
 
 def _fresh(case: _Case) -> str:
@@ -374,7 +375,7 @@ def _fresh(case: _Case) -> str:
             f"{case.stale}: whoever holds back newer bundles would show this one",
             "get the newest bundle of this channel, or import stale ones by choice (refuse_stale = false)",
         )
-    return f"stale: {case.stale}" if case.stale else f"until {case.chain.expires_ms} ms"
+    return f"stale: {case.stale}" if case.stale else f"until {rfc3339(case.chain.expires_ms)}"
 
 
 def _logged(case: _Case) -> str:
