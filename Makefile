@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench bench-soak bench-classify bench-log bench-routing bench-witness bench-simulate soak-crash tour conformance
+.PHONY: run test check bench bench-soak bench-classify bench-log bench-routing bench-depth bench-witness bench-simulate soak-crash tour conformance
 .PHONY: bench-hours third-party vectors fuzz model-signing lock format clean airgap
 
 $(VENV)/.run: requirements.lock pyproject.toml
@@ -46,6 +46,9 @@ ROUTING_DATA ?= ../shared/data/routing
 bench-routing: $(VENV)/.dev ## routing on real outcomes; ROUTING_DATA names the folder of routellm/ and zeroeval/
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routing/prompt_stage.py --data $(ROUTING_DATA) --nested
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routing/policy.py --data $(ROUTING_DATA)/zeroeval
+
+bench-depth: $(VENV)/.dev ## reasoning depth per task against always-high, with the model that ships
+	$(BIN)/python benchmarks/depth.py -n 200
 
 bench-witness: $(VENV)/.dev ## requests a second with and without witnesses, side by side
 	$(BIN)/python benchmarks/witnessing.py --rounds 25

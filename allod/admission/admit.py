@@ -118,6 +118,7 @@ def kind_of(admitted: Admitted) -> tuple[Any, ...]:
     return (
         admitted.app, admitted.surface, admitted.classes, admitted.purpose, admitted.task, admitted.pinned,
         admitted.needs, admitted.min_quality, admitted.max_cost_usd, admitted.deadline_ms, admitted.effort,
+        admitted.efforts,
     )  # fmt: skip
 
 
@@ -140,6 +141,7 @@ def _admit(
     name, named_task, pinned = _resolve(index, model)
     task = _task(index.fleet, labels.task, named_task)
     _check_purpose(app, labels.purpose)
+    effort, efforts = depth_of(app, task, labels.effort or asked_effort)
     return Admitted(
         receipt=receipt,
         received_at_ms=received_at_ms,
@@ -155,7 +157,8 @@ def _admit(
         min_quality=_stricter(max, task.min_quality if task else None, labels.min_quality),
         max_cost_usd=_stricter(min, task.max_cost_usd if task else None, labels.max_cost_usd),
         deadline_ms=_stricter(min, task.deadline_ms if task else None, labels.deadline_ms),
-        effort=_effort(app, labels.effort or asked_effort or (task.effort if task else None)),
+        effort=effort,
+        efforts=efforts,
         tier=None,
         stream=stream,
     )
@@ -239,7 +242,25 @@ def _stricter(pick: Callable[[T, T], T], ours: T | None, theirs: T | None) -> T 
     return pick(ours, theirs)
 
 
-def _effort(app: App, wanted: Effort | None) -> Effort | None:
-    if wanted is None or app.effort is None:
-        return wanted
-    return EFFORTS[min(EFFORTS.index(wanted), EFFORTS.index(app.effort))]
+def depth_of(app: App, task: Task | None, asked: Effort | None) -> tuple[Effort | None, tuple[Effort, ...]]:
+    """Return (depth, depths to choose among): a caller's depth comes before the task's, the app caps both.
+
+    Where the task leaves the choice open, what the caller asks for is the most it may be, and the depth that
+    is returned is for deployments of which none was measured: what the caller asked for as far as it is among
+    them, else the first of them. A cap below all of them is the depth.
+    """
+    offered = () if task is None else task.efforts
+    if not offered:
+        wanted = asked or (None if task is None else task.effort)
+        return _shallower(wanted, app.effort) if wanted is not None else None, ()
+    cap = app.effort if asked is None else _shallower(asked, app.effort)
+    within = offered if cap is None else tuple(e for e in offered if _shallower(e, cap) == e)
+    if len(within) < 2:  # noqa: PLR2004 (nothing to choose)
+        return (within[0] if within else cap), ()
+    if asked is not None:
+        return max(within, key=EFFORTS.index), within
+    return None if within[0] == EFFORTS[0] else within[0], within
+
+
+def _shallower(wanted: Effort, most: Effort | None) -> Effort:
+    return wanted if most is None else EFFORTS[min(EFFORTS.index(wanted), EFFORTS.index(most))]

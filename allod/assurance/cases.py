@@ -59,8 +59,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One example: what is asked and what makes an answer right.
 
     ``expected`` are right answers, any of which will do. ``tolerance`` is relative, for numbers. ``rubric``
-    is what a judge is told besides the right answers. ``answer`` is one that a person judged ``right`` or not:
-    the case then measures the judge.
+    is what a judge is told besides the right answers. ``answer`` is one that a person judged ``right`` or
+    not: the case then measures the judge.
     """
 
     id: str = ""
@@ -220,18 +220,23 @@ def _case(line: int, row: dict[str, Any], checker: CheckerName | None, task: str
         raise Invalid(f"line {line}: checker {case.checker} needs {need}", f"got no {need}", f"add {need}")
     if case.checker == "judge" and not (case.expected or case.rubric):
         raise Invalid(f"line {line}: a judge needs expected or rubric", "got neither", "add one")
-    if (case.answer is None) != (case.right is None) or (case.labelled and case.checker != "judge"):
-        raise Invalid(
-            f"line {line}: answer and right go together, with checker judge",
-            f"got checker {case.checker}, answer {_there(case.answer)}, right {_there(case.right)}",
-            "give a person's verdict on an answer, or neither",
-        )
+    _check_label(line, case)
     if not case.tolerance.is_finite() or not 0 <= case.tolerance < 1:
         raise Invalid(f"line {line}: tolerance is a fraction", f"got {case.tolerance}", "0.01 is one percent")
     if case.id:
         return case
     body = digest(canonical([_plain(case)]))
     return msgspec.structs.replace(case, id=body.removeprefix("sha256:")[:_ID_LENGTH])
+
+
+def _check_label(line: int, case: Case) -> None:
+    """Refuse a verdict without its answer, an answer without its verdict, and either without a judge."""
+    if (case.answer is None) != (case.right is None) or (case.labelled and case.checker != "judge"):
+        raise Invalid(
+            f"line {line}: answer and right go together, with checker judge",
+            f"got checker {case.checker}, answer {_there(case.answer)}, right {_there(case.right)}",
+            "give a person's verdict on an answer, or neither",
+        )
 
 
 def _there(value: object) -> str:

@@ -54,7 +54,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     ``refused`` is what law or limits kept from it; ``failed`` what it did not answer, which counts as wrong.
     ``repeat`` counts from 0. ``judged`` marks a verdict that is a judge's. ``cost_usd`` holds what the answer
-    cost, and ``judge_usd`` what its judgement did, each as plain decimal. ``label`` is a person's verdict on
+    cost, and ``judge_usd`` what its judgement did, each as plain decimal. ``reasoning_tokens`` are those of
+    ``output_tokens`` that were thinking, as far as that is known. ``label`` is a person's verdict on
     the answer a case gives: then ``deployment`` is the judge, and ``status`` what it said of that answer.
     """
 
@@ -73,6 +74,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     judged: bool = False
     simulated: bool = False
     label: bool | None = None
+    reasoning_tokens: int = 0
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -114,10 +116,19 @@ def encode(found: Evaluation) -> bytes:
     body: dict[str, Any] = msgspec.to_builtins(found)
     for item in body["items"]:
         del item["label"]
+        _without_thinking(item)
+    for item in body["labels"]:
+        _without_thinking(item)
     if found.format == OLDER:
         for name in _LATER:
             del body[name]
     return canonical(body)
+
+
+def _without_thinking(item: dict[str, Any]) -> None:
+    """Leave out what is younger than the format where it says nothing."""
+    if not item["reasoning_tokens"]:
+        del item["reasoning_tokens"]
 
 
 def decode(raw: bytes) -> Evaluation:
@@ -228,6 +239,31 @@ def counted(found: Evaluation, deployment: str, task: str) -> tuple[float, float
         worth = cases_worth(rate, len(judged))
         successes, n = successes + rate.value * worth, n + worth
     return successes, n - successes
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers took in all: how many there were, tokens (visible and thinking apart), milliseconds."""
+
+    answers: int
+    output_tokens: int
+    reasoning_tokens: int
+    total_ms: int
+
+
+def spent(found: Evaluation, deployment: str, task: str) -> Spent:
+    """Return what the answers of a deployment to a task took; those that did not come are left out."""
+    mine = [
+        i
+        for i in found.items
+        if i.deployment == deployment and i.task == task and i.status in {"right", "wrong"}
+    ]
+    thought = sum(min(item.reasoning_tokens, item.output_tokens) for item in mine)
+    return Spent(
+        answers=len(mine),
+        output_tokens=sum(item.output_tokens for item in mine) - thought,
+        reasoning_tokens=thought,
+        total_ms=sum(item.total_ms for item in mine),
+    )
 
 
 def _apart(found: Evaluation, deployment: str, task: str) -> tuple[list[float], list[float]]:

@@ -38,6 +38,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: str = "0"
     input_tokens: int = 0
     output_tokens: int = 0
+    reasoning_tokens: int = 0
     total_ms: int = 0
     simulated: bool = False
 
@@ -143,6 +144,7 @@ def _one(order: Order, ask: Ask, case: Case, deployment: str, repeat: int) -> It
         cost_usd=reply.cost_usd,
         input_tokens=reply.input_tokens,
         output_tokens=reply.output_tokens,
+        reasoning_tokens=reply.reasoning_tokens,
         total_ms=reply.total_ms,
         simulated=reply.simulated,
     )

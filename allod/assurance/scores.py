@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from allod.domain.probability import beta_quantile
+from allod.domain.probability import beta_below, beta_quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONFIDENCE: Final = 0.95
+_HALVINGS: Final = 30
 _Z: Final = 1.959963984540054
 
 
@@ -160,17 +161,14 @@ def cases_worth(rate: Interval, n: int) -> float:
     if n <= 0 or rate.low <= 0 or rate.value <= 0:
         return 0.0
     few, many = 0.0, float(n)
-    tail = (1 - CONFIDENCE) / 2
 
-    def bound(m: float) -> float:
-        return beta_quantile(tail, rate.value * m, (1 - rate.value) * m + 1)
+    def says_more(m: float) -> bool:
+        """Tell whether the lower bound of so many cases lies above that of the rate."""
+        return beta_below(rate.low, rate.value * m, (1 - rate.value) * m + 1) < (1 - CONFIDENCE) / 2
 
-    if bound(many) <= rate.low:
+    if not says_more(many):
         return many
-    for _ in range(40):
+    for _ in range(_HALVINGS):
         middle = (few + many) / 2
-        if bound(middle) > rate.low:
-            many = middle
-        else:
-            few = middle
+        few, many = (few, middle) if says_more(middle) else (middle, many)
     return few

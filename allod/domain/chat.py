@@ -30,6 +30,8 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
         native_dialect: dialect of ``native`` and of the bytes the surface would like back.
         stream: whether events are wanted as they come.
         effort: reasoning depth; None and ``none`` mean thinking is sent as off.
+        thinking_tokens: the most tokens of thinking at this depth where the operator can be told, in place of
+            the driver's own; None leaves it to the driver.
         max_output_tokens: the limit in force, never None: the reservation is made with it.
         deadline_ms: milliseconds from now after which the answer is worth nothing, or None.
 
@@ -40,6 +42,7 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     native: dict[str, Any] | None = None
     native_dialect: Dialect = "openai"
     effort: Effort | None = None
+    thinking_tokens: int | None = None
     max_output_tokens: int = 4096
     deadline_ms: int | None = None
 

@@ -89,7 +89,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """How one deployment of the fleet stood in the plan; ``rules`` is empty for an eligible one.
 
-    ``quality`` and ``cost_usd`` are None for what the law excluded: it is never estimated.
+    ``quality`` and ``cost_usd`` are None for what the law excluded: it is never estimated. ``depth`` is the
+    reasoning depth they hold at, where it was chosen by what was measured of it.
     """
 
     deployment: str
@@ -99,6 +100,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None
     sovereignty: Decimal | None = None
     latency_ms: int | None = None
+    depth: Effort | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

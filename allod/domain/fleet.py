@@ -221,6 +221,25 @@ class CapabilityEvidence(msgspec.Struct, frozen=True, kw_only=True):
     until: date | None = None
 
 
+class DepthEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What evaluations at one reasoning depth found of how a deployment does one task.
+
+    Attributes:
+        effort: the depth they asked for.
+        success: how often it is right: of several, the first that still holds counts.
+        output_tokens, reasoning_tokens: billed tokens of an answer on average, disjoint, rounded up; what an
+            operator bills as output without telling it apart is in the first.
+        total_ms: how long an answer took on average, None where that was not measured.
+
+    """
+
+    effort: Effort
+    success: tuple[CapabilityEvidence, ...]
+    output_tokens: int
+    reasoning_tokens: int = 0
+    total_ms: int | None = None
+
+
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """A model at a site under an operator: its facts, what it takes, its limits, its price.
 
@@ -231,6 +250,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     ``seal`` is the vector SOV-1..SOV-8 of levels 0-4 (EU Cloud Sovereignty Framework 1.2.1).
     ``adapter`` and ``draft`` name vault entries an embedded engine loads beside the model. ``batch_only``
     takes nothing but work that may wait: what an operator sells as batch, at a price of its own.
+    ``depths`` maps a task to what evaluations say of it per reasoning depth; ``thinking_tokens`` a depth to
+    the most tokens of thinking it may take here, where an operator can be told, in place of the driver's own.
     """
 
     id: str
@@ -265,6 +286,38 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     batch_only: bool = False
     languages: Fact[tuple[str, ...]] | None = None
     capability: dict[str, tuple[CapabilityEvidence, ...]] = {}
+    depths: dict[str, tuple[DepthEvidence, ...]] = {}
+    thinking_tokens: dict[Effort, int] = {}
+
+
+class CascadeTask(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task may be answered by a cheaper base, as far as audits show that little is lost by it.
+
+    Attributes:
+        base: whom to ask first; None takes the cheapest lawful one by cost per solved task.
+        second: whose answer must agree with the base's (``agreement``); None takes the cheapest lawful one of
+            another model family.
+        reference: against whom nothing is lost; None takes the lawful one of the highest quality.
+        check: what makes a base's answer deliverable: ``json_schema`` (of the request), ``json``,
+            ``numeric``, ``choice``, ``regex:PATTERN`` (RE2), ``agreement``; all of them.
+        key: what two answers are compared by (``numeric``, ``choice``, ``json``, ``regex:PATTERN``,
+            ``exact``); None takes that of the first check that has one.
+        max_loss: the most quality that may be lost on average against the reference, 0 to 1.
+        audit_share: of the task's requests that are answered by the others too, 0 to 1.
+        stream: whether a stream is held back until it may be delivered, or is the base's at once, marked.
+        learn: whether hashed words of audited requests are kept, to estimate by (``docs/routing.md``).
+
+    """
+
+    base: str | None = None
+    second: str | None = None
+    reference: str | None = None
+    check: tuple[str, ...] = ("agreement",)
+    key: str | None = None
+    max_loss: Decimal = Decimal("0.01")
+    audit_share: Decimal = Decimal("0.03")
+    stream: Literal["hold", "base"] = "hold"
+    learn: bool = False
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +326,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     ``fields`` are the paths of structured input it needs; None needs all of it. ``unstructured`` says what
     happens to input without fields then. ``cache_s`` comes before the app's. ``languages`` are those its
     requests are written in, where nobody has to guess; with ``require_language`` what is unknown excludes.
+    With ``efforts`` the depth is chosen among these, as a deployment is; the first is taken where nothing was
+    measured, and ``effort`` is None. ``cascade`` says how it may be answered in steps.
     """
 
     name: str
@@ -288,6 +343,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     cache_s: int | None = None
     languages: tuple[str, ...] = ()
     require_language: bool = False
+    efforts: tuple[Effort, ...] = ()
+    cascade: CascadeTask | None = None
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):

@@ -63,6 +63,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
             ``embeddings``), sorted.
         sizes: bytes and tokens.
         min_quality, max_cost_usd, deadline_ms, effort, tier: limits after joining caller, task and app.
+        efforts: the depths to choose among, within what app and caller allow; empty where ``effort`` is
+            fixed. Then ``effort`` is for deployments of which no depth was measured.
         stream: whether the caller asked for a stream.
         kind: all of it that a decision depends on, besides sizes, health and day; one object for all requests
             that differ in nothing else. None where nobody looked for requests like it.
@@ -87,3 +89,4 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     tier: str | None
     stream: bool
     kind: tuple[Any, ...] | None = None
+    efforts: tuple[Effort, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from allod.engines.contract import Engine
 
 NOT_A_NAME: Final = "not-a-name"
+_THOUGHT: Final = (b'"reasoning_content":"', b'"reasoning_content": "', b'"thinking":"', b'"thinking": "')
+"""What bytes of an answer with thinking hold."""
 _NAME: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/@+-]{0,127}")
 
 Answer = Event | Embedded | int
@@ -56,7 +58,8 @@ class AttemptReport(msgspec.Struct, kw_only=True):
     """What became of one dispatch; filled while it runs, final when the attempt is over.
 
     ``delivered_bytes`` counts UTF-8 bytes of answer text, reasoning and tool arguments handed on,
-    ``pieces`` the deltas they came in. ``sent`` is False when no byte can have reached the operator.
+    ``thought_bytes`` those of them that were reasoning, ``pieces`` the deltas they came in. ``sent`` is False
+    when no byte can have reached the operator.
     Of ``total_ms`` the client took ``waited_ms``, in which it did not read.
     """
 
@@ -67,6 +70,7 @@ class AttemptReport(msgspec.Struct, kw_only=True):
     sent: bool = True
     usage: Usage | None = None
     delivered_bytes: int = 0
+    thought_bytes: int = 0
     pieces: int = 0
     first_token_ms: int | None = None
     total_ms: int | None = None
@@ -309,6 +313,8 @@ def _note(report: AttemptReport, item: Answer) -> None:
         if size:
             report.delivered_bytes += size
             report.pieces += 1
+            if item.reasoning:
+                report.thought_bytes += len(item.reasoning.encode())
     elif isinstance(item, UsageReport):
         report.usage = item.usage
     elif isinstance(item, Finished):
@@ -322,13 +328,19 @@ def _note(report: AttemptReport, item: Answer) -> None:
 
 
 def _weigh(report: AttemptReport) -> None:
-    """Count what a whole answer delivered where the operator's report will not do (none, or no output)."""
+    """Count what a whole answer delivered where the operator's report will not do.
+
+    That is where there is none, no output in it, or thinking it may call output.
+    """
     answer, report.answer = report.answer, None
-    if answer is None or (report.usage is not None and report.usage.total_output_tokens):
+    usage = report.usage
+    if answer is None or (usage is not None and usage.total_output_tokens and not _untold(report, answer)):
         return
+    thought = ""
     try:
         body = answer.body if answer.body is not None else msgspec.json.decode(answer.raw or b"{}")
         messages = [c["message"] for c in body["choices"]] if "choices" in body else [body]
+        thought = "".join(_texts([*map(_thinking, messages)]))
         text = "".join(
             _texts([m.get("content"), m.get("reasoning_content"), m.get("tool_calls")] for m in messages)
         )
@@ -336,6 +348,26 @@ def _weigh(report: AttemptReport) -> None:
         text = (answer.raw or b"").decode("utf-8", "replace")
     if text:
         report.delivered_bytes, report.pieces = len(text.encode()), 1
+        report.thought_bytes = min(report.delivered_bytes, len(thought.encode()))
+
+
+def _untold(report: AttemptReport, answer: Whole) -> bool:
+    """Tell whether a report without reasoning tokens is about an answer with thinking."""
+    if report.usage is not None and report.usage.reasoning_tokens:
+        return False
+    if report.attempt.effort not in (None, "none"):
+        return True
+    if answer.raw is not None:
+        return any(mark in answer.raw for mark in _THOUGHT)
+    return any(map(_thinking, (c.get("message") or {} for c in (answer.body or {}).get("choices", ()))))
+
+
+def _thinking(message: dict[str, Any]) -> list[str]:
+    """Return what a message shows of the thinking behind it: of OpenAI's form or of Anthropic's."""
+    content = message.get("content")
+    blocks = content if isinstance(content, list) else []
+    shown = [message.get("reasoning_content"), *(b.get("thinking") for b in blocks if isinstance(b, dict))]
+    return [text for text in shown if isinstance(text, str) and text]
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -344,7 +376,7 @@ def _texts(value: object) -> Iterator[str]:
         yield value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key not in {"type", "id"}:
+            if key not in {"type", "id", "signature"}:
                 yield from _texts(inner)
     elif isinstance(value, Iterable):
         for inner in value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from allod.admission.keys import key_digest, presented_key
 from allod.domain.errors import AllodError, Invalid
 from allod.gateway import pipeline
+from allod.gateway.counting import CONTENT_TYPE, exposition
 from allod.gateway.deferring import Came, no_response
 from allod.gateway.http import (
     JSON,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 RECEIPT_WAIT_S: Final = 1.0
+_FORWARDED: Final = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"})
 _KEYS_REMEMBERED: Final = 1024
 _RESPONSES: Final = "/v1/responses/"
 _ACTS: Final = frozenset({"POST", "DELETE"})
@@ -83,6 +86,7 @@ class Application:
             ("GET", "/log/checkpoint"): self._checkpoint,
             ("GET", "/log/pruning"): self._pruning,
             ("GET", "/v1/models"): self._list_models,
+            ("GET", "/metrics"): self._metrics,
         }
         self._prefixes: tuple[tuple[str, Route], ...] = (
             ("/v1/models/", self._one_model),
@@ -244,6 +248,21 @@ class Application:
         else:
             await respond(send, 200, file, JSON)
 
+    # --- for operators
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Tell counters to this machine, and to the keys of operators."""
+        if not _from_here(scope):
+            app = self._caller(read_head(scope["headers"]))
+            if app.id not in self._gateway.config.server.operators:
+                raise Invalid(
+                    f"app {app.id} is no operator",
+                    "metrics are for this machine and for the apps of server.operators",
+                    "add it there",
+                    kind="key",
+                )
+        await respond(send, 200, exposition(self._gateway), (b"content-type", CONTENT_TYPE))
+
     # --- the log and the state, open to all
 
     async def _checkpoint(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -287,6 +306,17 @@ class Application:
 def _key_headers(head: Head) -> list[tuple[bytes, bytes]]:
     given = ((b"authorization", head.authorization), (b"x-api-key", head.api_key))
     return [(name, value) for name, value in given if value is not None]
+
+
+def _from_here(scope: Scope) -> bool:
+    """Tell whether somebody on this machine asks for himself: a proxy on it asks for others."""
+    client = scope.get("client")
+    if client is None or any(name in _FORWARDED for name, _ in scope["headers"]):
+        return False
+    try:
+        return ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def _problem(message: str, code: str) -> bytes:

@@ -8,7 +8,8 @@ with what each came to and cost, and names the one whose answer was delivered (d
 Who decides which steps are run is a *strategy*: a coroutine function that is given the cascade, asks for
 steps, and returns the one to deliver. A strategy can only ask for less than the request may: a step never
 loses a class, a label or a deadline of it, and its cost counts against the request's; only its floor, which
-is about what is delivered, may be another. The answer is held back until it is chosen, streamed or not.
+is about what is delivered, may be another. The answer is held back until it is chosen, streamed or not,
+unless a strategy lets one step's answer through while it comes (``live``): then that one is delivered.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast, runtime_checkable
 
 import msgspec
 
@@ -31,7 +32,6 @@ from allod.domain.money import ZERO, plain
 from allod.engines.run import NOT_NEEDED, STOPPED
 from allod.gateway import pipeline
 from allod.gateway.entry import Ask
-from allod.gateway.opinion import Kept
 from allod.gateway.taps import Served, hand_on
 from allod.receipts.commitment import commitment
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from allod.domain.fleet import Effort
     from allod.domain.request import Admitted
     from allod.domain.usage import AttemptStatus
+    from allod.engines.outbox import Outbox
     from allod.engines.run import Answer, Take
     from allod.gateway.entry import Entry
     from allod.gateway.gateway import Gateway
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 MAX_STEPS: Final = 8
 """So many are named whole in a leaf."""
 COMMIT_S: Final = 5.0
-ROLES: Final = frozenset({"base", "check", "agreement", "escalation", "audit"})
+ROLES: Final = frozenset({"base", "check", "agreement", "escalation", "reference", "audit"})
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -83,23 +84,60 @@ Strategy = Callable[["Cascade"], Awaitable[Step]]
 """Runs steps and returns the one to deliver."""
 
 
+@runtime_checkable
+class Watching(Protocol):
+    """A strategy that looks on as a tap of the request, and learns so that it has ended.
+
+    ``recorded`` is what the decision record is to say of it.
+    """
+
+    @property
+    def recorded(self) -> tuple[tuple[str, str], ...]:
+        """Words by name."""
+
+    def see(self, items: Sequence[Answer]) -> None:
+        """As ``Tap.see``."""
+
+    def over(self, facts: TerminalFacts) -> None:
+        """As ``Tap.over``."""
+
+
 def in_steps(gateway: Gateway, ask: Ask, strategy: Strategy) -> Ask:
     """Return a request to be answered in steps; one that has its answer already (``kept``) as it is."""
     if ask.source is not None:
         return ask
-    return msgspec.structs.replace(ask, source=Cascade(gateway, ask, strategy))
+    source, seen = Cascade(gateway, ask, strategy), cast("object", strategy)
+    if not isinstance(seen, Watching):
+        return msgspec.structs.replace(ask, source=source)
+    return msgspec.structs.replace(ask, source=source, taps=(*ask.taps, seen), promise=seen.recorded)
 
 
 class _Collecting:
-    """A tap that keeps what a step answers, and how it ended."""
+    """The client and tap of a step: keeps what it answers and how it ended.
 
-    def __init__(self) -> None:
+    With ``onward`` the pieces go on at once; who takes them slowly is waited for where the client would be.
+    """
+
+    outbox: Outbox | None = None
+
+    def __init__(self, onward: Take | None = None) -> None:
         self.events: list[Answer] = []
         self.facts: TerminalFacts | None = None
+        self._onward, self._slow = onward, list[Awaitable[None]]()
 
     def see(self, items: Sequence[Answer]) -> None:
-        """Keep a piece."""
+        """Keep a piece, and hand it on."""
         self.events += items
+        wait = None if self._onward is None else self._onward(items)
+        if wait is not None:
+            self._slow.append(wait)
+
+    def start(self, status: int, lines: bytes, length: int | None) -> None:
+        """Read no head."""
+
+    def write(self, data: bytes, *, more: bool) -> Awaitable[None] | None:  # noqa: ARG002 (events are kept)
+        """Drop bytes; return what there is to wait for."""
+        return self._slow.pop() if self._slow else None
 
     def over(self, facts: TerminalFacts) -> None:
         """Keep how it ended."""
@@ -114,6 +152,11 @@ class Cascade:
         ask: the request.
         strategy: which steps to run.
 
+    Attributes:
+        live: the receipt of the step whose answer reached the client while it came, None while there is none.
+        floor: what the strategy wants said at the request's end (``TerminalFacts.floor``).
+        answer: what the answer is to be marked as (``Served.answer``).
+
     """
 
     def __init__(self, gateway: Gateway, ask: Ask, strategy: Strategy) -> None:
@@ -122,6 +165,11 @@ class Cascade:
         self._held: dict[str, Decimal] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._over = False
+        self._take: Take | None = None
+        self._entry: Entry | None = None
+        self.live: str | None = None
+        self.floor: tuple[tuple[str, str], ...] = ()
+        self.answer: str | None = None
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -149,6 +197,7 @@ class Cascade:
 
         """
         entry.served = Served(total_usd=ZERO)
+        self._entry, self._take = entry, take
         try:
             chosen = await self._strategy(self)
         finally:
@@ -163,12 +212,16 @@ class Cascade:
                 "try again later",
             )
         entry.served.origin = known.end
-        await hand_on(known.events, take)
+        if self.live is None:
+            await hand_on(known.events, take)
+        elif self.live != known.receipt:
+            what = "another answer has reached the client than the one chosen"
+            raise Integrity(what, "", "this is a fault of the strategy")
 
     def _served(self) -> Served:
         steps = tuple((s.receipt, s.role, s.status, plain(s.cost_usd)) for s in self.steps)
         total = sum((s.cost_usd for s in self.steps), ZERO)
-        return Served(steps=steps, total_usd=total if steps else None)
+        return Served(steps=steps, total_usd=total if steps else None, floor=self.floor, answer=self.answer)
 
     async def _stop(self) -> None:
         """End the steps a strategy left running in tasks of their own, each with its receipt."""
@@ -191,6 +244,7 @@ class Cascade:
         effort: Effort | None = None,
         min_quality: Decimal | None = None,
         within_ms: int | None = None,
+        live: bool = False,
     ) -> Step:
         """Run one step to its end and return what it came to; a refused or failed one raises nothing.
 
@@ -205,21 +259,58 @@ class Cascade:
             within_ms: time it may take, if that is less than what is left of the request's deadline. To end a
                 step before, cancel its task with the message ``engines.run.NOT_NEEDED``: without one the
                 receipt says that the client left.
+            live: hand its answer on while it comes; it must be the one returned then, and if it breaks
+                after it has begun there is no other.
 
         Raises:
             Invalid: no such role or deployment, or a step of another cascade.
-            Integrity: the cascade is over, or has had ``MAX_STEPS`` steps.
+            Integrity: the cascade is over, has had ``MAX_STEPS`` steps, or another one's answer is out.
             Unavailable: the step's intent could not be recorded, or its end: nothing more can be promised.
             CancelledError: whoever asked is gone, or the gateway stops; the step has its receipt.
 
         """
+        if self._over or (live and self.live is not None):
+            raise Integrity(
+                "a cascade takes no further step", "it is over", "this is a fault of the strategy"
+            )
         self._check(role, deployment, stems_from)
         limits: dict[str, Any] = {} if min_quality is None else {"min_quality": min_quality}
-        limits |= {} if effort is None else {"effort": _capped(self.ask, effort)}
+        limits |= {} if effort is None else {"effort": _capped(self.ask, effort), "efforts": ()}
         limits["deadline_ms"] = self._within(within_ms)
-        seen = _Collecting()
-        ask = self._ask(deployment, parsed, stems_from, limits, seen)
-        name, held = ask.admitted.receipt, self._bound(ask)
+        receipt = self._gateway.fresh_receipt(self._gateway.now_ms())
+        seen = _Collecting(self._letting_through(receipt, deployment) if live else None)
+        return await self._run(role, self._ask(receipt, deployment, parsed, stems_from, limits, seen), seen)
+
+    async def later(self, role: str, deployment: str, *, min_quality: Decimal | None = None) -> Step:
+        """Run a step after the request has ended: an audit. It is not in the request's end, which is written.
+
+        The request is its parent; its classes, labels and cost limit hold, its deadline does not any more.
+
+        Raises:
+            Invalid, Integrity, Unavailable, CancelledError: as ``step``.
+
+        """
+        self._check(role, deployment, ())
+        limits: dict[str, Any] = {} if min_quality is None else {"min_quality": min_quality}
+        limits["deadline_ms"] = None
+        receipt, seen = self._gateway.fresh_receipt(self._gateway.now_ms()), _Collecting()
+        return await self._run(role, self._ask(receipt, deployment, None, (), limits, seen), seen)
+
+    def _letting_through(self, receipt: str, deployment: str) -> Take:
+        """Return what hands a step's answer on to the client while it comes."""
+
+        def onward(items: Sequence[Answer]) -> Awaitable[None] | None:
+            assert self._take is not None
+            assert self._entry is not None
+            if self.live is None:
+                self._entry.served = Served(total_usd=ZERO, live=deployment, answer=self.answer)
+            self.live = receipt
+            return self._take(items)
+
+        return onward
+
+    async def _run(self, role: str, ask: Ask, seen: _Collecting) -> Step:
+        name, deployment, held = ask.admitted.receipt, ask.admitted.model, self._bound(ask)
         self._begun[name] = Step(receipt=name, role=role, deployment=deployment, status="failed")
         self._held[name] = held
         task = asyncio.current_task()
@@ -227,7 +318,7 @@ class Cascade:
         self._tasks.add(task)
         status: AttemptStatus = "failed"
         try:
-            status = await pipeline.answer(self._gateway, ask, Kept())
+            status = await pipeline.answer(self._gateway, ask, seen)
         finally:
             del self._held[name]
             if self._gateway.store.owner(name) is None:
@@ -238,8 +329,8 @@ class Cascade:
         return done
 
     def _check(self, role: str, deployment: str, stems_from: Sequence[Step]) -> None:
-        if self._over or len(self._begun) >= MAX_STEPS:
-            why = "it is over" if self._over else f"it has had {len(self._begun)} steps of {MAX_STEPS}"
+        if len(self._begun) >= MAX_STEPS:
+            why = f"it has had {len(self._begun)} steps of {MAX_STEPS}"
             raise Integrity("a cascade takes no further step", why, "this is a fault of the strategy")
         if role not in ROLES or deployment not in self._gateway.fleet.deployments:
             raise Invalid(
@@ -250,6 +341,7 @@ class Cascade:
 
     def _ask(
         self,
+        receipt: str,
         deployment: str,
         parsed: Parsed | None,
         stems_from: Sequence[Step],
@@ -266,7 +358,7 @@ class Cascade:
             asked = (ready.parsed if ready is not None else None) or parsed
         changes = {
             **limits,
-            "receipt": gateway.fresh_receipt(at_ms),
+            "receipt": receipt,
             "received_at_ms": at_ms,
             "model": deployment,
             "pinned": (deployment,),
@@ -340,5 +432,5 @@ class Cascade:
 
 
 def _capped(own: Ask, effort: Effort) -> Effort:
-    most = own.app.effort
-    return effort if most is None else EFFORTS[min(EFFORTS.index(effort), EFFORTS.index(most))]
+    caps = [own.app.effort, max(own.admitted.efforts, key=EFFORTS.index, default=None)]
+    return EFFORTS[min(EFFORTS.index(one) for one in (effort, *caps) if one is not None)]

@@ -15,8 +15,8 @@ from allod.domain.fleet import EMBEDDED, SEAL_WEIGHTS, Fleet, Weights
 from allod.engines.contract import EngineContext
 from allod.engines.outbox import Outbox
 from allod.engines.registry import drivers, make_engine
+from allod.gateway import capabilities, supply
 from allod.gateway import config as configuration
-from allod.gateway import supply
 from allod.gateway.addresses import Addresses
 from allod.gateway.decide import Decider
 from allod.gateway.ownpacks import OwnPack, own_folder, own_packs, verify_own
@@ -43,7 +43,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     ``trouble`` names, per embedded deployment, why its weights are not verified; ``own`` are the home's own
     packs in force or in shadow, with who signed for them; ``supplied`` is what bundles brought. ``gap`` is
-    what asked for the air gap: the configuration, the command (``--air-gap``), or nothing.
+    what asked for the air gap: the configuration, the command (``--air-gap``), or nothing. ``proven`` are the
+    evaluations and published scores in force; the fleet carries what counts of them.
     """
 
     home: Home
@@ -55,6 +56,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     own: tuple[OwnPack, ...] = ()
     gap: Literal["configuration", "command", ""] = ""
     supplied: supply.Supplied = supply.NOTHING
+    proven: capabilities.InForce = capabilities.InForce()
 
 
 def home_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -106,7 +108,7 @@ def setting(config_path: Path | None = None, *, air_gap: bool = False) -> Settin
 
     Raises:
         Integrity: a pack of the home that is in force or in shadow is not signed as it must be, or what
-            bundles brought is not what was imported.
+            bundles brought is not what was imported, or evaluations in use are damaged (``capabilities``).
         Unavailable, Invalid: see ``read_config`` and ``make_home``.
 
     """
@@ -116,21 +118,24 @@ def setting(config_path: Path | None = None, *, air_gap: bool = False) -> Settin
     packs = available(home)
     config = read_config(config_path or home.config, packs)
     names = (*config.fleet.tenant.packs, *config.fleet.tenant.shadow)
-    own = verify_own(packs, names, config.signers, datetime.now(UTC).date())
+    today = datetime.now(UTC).date()
+    own = verify_own(packs, names, config.signers, today)
     make_home(home.root)
     vault = Vault(home.vault)
     written = config.fleet.tenant.air_gapped
     fleet, trouble = weigh(gapped(config.fleet) if air_gap else config.fleet, vault)
+    proven = capabilities.standing(home, fleet, config.evaluation.max_age_days, today)
     return Setting(
         home=home,
         config=config,
-        fleet=weighted(fleet, packs),
+        fleet=capabilities.measured(weighted(fleet, packs), proven),
         vault=vault,
         trouble=trouble,
         packs=packs,
         own=own,
         supplied=supply.supplied(home),
         gap="configuration" if written else "command" if air_gap else "",
+        proven=proven,
     )
 
 

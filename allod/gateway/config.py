@@ -19,7 +19,7 @@ from allod.domain.errors import Invalid
 from allod.domain.fleet import Fleet
 from allod.domain.register import Register
 from allod.domain.signer import Signer
-from allod.gateway import fleetfile, registers
+from allod.gateway import cascadefile, fleetfile, registers
 from allod.gateway.retention import Retention, read_retention
 from allod.gateway.signers import read_signers
 from allod.gateway.toml import Table, nearest
@@ -41,6 +41,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
         max_connections: more are answered 503.
         header_ms: time a client has to send the headers; ``body_ms`` the same for the body.
         send_idle_ms: a client that takes no byte of its answer for this long is dropped.
+        operators: apps whose keys open ``/metrics`` from elsewhere than this machine.
         cache_bytes: memory for answers that may be given again (``cache_s`` of an app or task); 0 keeps none.
 
     """
@@ -54,6 +55,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     body_ms: int = 60_000
     send_idle_ms: int = 60_000
     cache_bytes: int = 32 * _MIB
+    operators: tuple[str, ...] = ()
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +122,12 @@ class QueueSettings(msgspec.Struct, frozen=True, kw_only=True):
     concurrent: int = 2
 
 
+class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an evaluation counts: ``max_age_days`` from the day it was made on."""
+
+    max_age_days: int = 180
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the configuration says; ``fleet.weights`` is filled by the composition root.
 
@@ -134,6 +142,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     detect: Detect = Detect()
     signers: dict[str, Signer] = {}
     queue: QueueSettings | None = None
+    evaluation: EvaluationSettings = EvaluationSettings()
     written: dict[str, Any] = {}
 
 
@@ -170,11 +179,12 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
     fleet = Fleet(tenant=tenant, apps=apps, operators=operators, deployments=deployments, tasks=tasks)
     register = registers.register(root, fleet, classes)
     signers = read_signers(root.list_of("signer", "signer"))
-    queue = _queue(root.sub("queue"))
+    queue, evaluation = _queue(root.sub("queue")), _evaluation(root.sub("evaluation"))
     root.done()
     fleet = registers.with_registered(fleet, register)
     _cross_check(fleet, len(root.list_of("task", "task")))
     _check_opinion(fleet, detect)
+    _check_operators(fleet, server)
     return Config(
         fleet=fleet,
         server=server,
@@ -184,6 +194,7 @@ def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: 
         detect=detect,
         signers=signers,
         queue=queue,
+        evaluation=evaluation,
         written=written,
     )
 
@@ -199,6 +210,17 @@ def _check_opinion(fleet: Fleet, detect: Detect) -> None:
             "name one whose operator is own = true",
             param="detect.opinion",
         )
+
+
+def _check_operators(fleet: Fleet, server: Server) -> None:
+    for name in server.operators:
+        if name not in fleet.apps:
+            raise Invalid(
+                f"server.operators names app {name!r}, which is not declared{nearest(name, fleet.apps)}",
+                "declared: " + (", ".join(fleet.apps) or "none"),
+                "declare it with [[app]]",
+                param="server.operators",
+            )
 
 
 def _by(kind: str, items: list[Any]) -> dict[str, Any]:
@@ -233,6 +255,7 @@ def _cross_check(fleet: Fleet, tasks_written: int) -> None:
         raise Invalid("two tasks have one name", "a name names one task", "rename one", param="task")
     models = {d.model for d in fleet.deployments.values()}
     for task in fleet.tasks.values():
+        cascadefile.check_names(fleet, task)
         if task.name in fleet.deployments or task.name in models or task.name == AUTO:
             raise Invalid(
                 f"{task.name!r} names a task and something else",
@@ -265,6 +288,7 @@ def _server(t: Table | None) -> Server:
         body_ms=t.whole("body_ms", d.body_ms),
         send_idle_ms=t.whole("send_idle_ms", d.send_idle_ms),
         cache_bytes=t.whole("cache_bytes", d.cache_bytes, 0),
+        operators=t.texts("operators") or (),
     )
     t.done()
     return server
@@ -295,6 +319,15 @@ def _witness(t: Table) -> Witness:
     witness = Witness(name=t.text("name") or key.name, key=key, url=url)
     t.done()
     return witness
+
+
+def _evaluation(t: Table | None) -> EvaluationSettings:
+    d = EvaluationSettings()
+    if t is None:
+        return d
+    settings = EvaluationSettings(max_age_days=t.whole("max_age_days", d.max_age_days, 1, 3660))
+    t.done()
+    return settings
 
 
 def _queue(t: Table | None) -> QueueSettings | None:

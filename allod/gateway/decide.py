@@ -24,7 +24,7 @@ from allod.receipts.leaves import Exclusions
 from allod.receipts.leaves import exclusions as leaf_exclusions
 from allod.routing.plan import exclusions, plan
 from allod.routing.question import Health, Question, question_of
-from allod.routing.record import decision_record
+from allod.routing.record import decision_record, with_promise
 from allod.routing.snapshot import snapshot_of
 from allod.store.records import MAX_RECORD_BYTES
 
@@ -83,6 +83,18 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     def relaxed(self, deployment: str) -> tuple[str, ...]:
         """Return the rules that were waived for a deployment."""
         return tuple(rule for name, rule in self.eligibility.relaxed if name == deployment)
+
+    def under(self, promise: tuple[tuple[str, str], ...]) -> Decision:
+        """Return the decision with what of a promise its request is answered by in its record (I8).
+
+        Where there is no room for it in the record, it stands in the request's end alone.
+        """
+        if not promise:
+            return self
+        record = with_promise(self.record, dict(promise))
+        if len(record) > MAX_RECORD_BYTES:
+            return self
+        return msgspec.structs.replace(self, record=record, record_digest=digest(record), shared=Shared())
 
 
 _Asked = tuple[Any, ...]
@@ -147,7 +159,7 @@ class Decider:
             memo = self._memo(tariffs, health)
         asked = (
             admitted.kind or kind_of(admitted), bucket(sizes.input_tokens), sizes.max_output_tokens,
-            sizes.choices, link_up, at_ms // _DAY_MS,
+            sizes.choices, link_up, at_ms // _DAY_MS, sizes.expected_tokens,
         )  # fmt: skip
         known = memo.get(asked)
         if known is None:

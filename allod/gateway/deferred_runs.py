@@ -155,7 +155,9 @@ class Runs:
                 continue
             start_ms, latest_ms, deferral = row.start_at_ms, row.latest_at_ms, row.deferral
             now_ms = self._gateway.now_ms()
-            with contextlib.suppress(AllodError, KeyError):  # of an app that is no more: seen when it runs
+            if row.app not in self._gateway.fleet.apps:
+                start_ms = now_ms  # its end is due
+            with contextlib.suppress(AllodError, KeyError):  # of a model that is no more: seen when it runs
                 facts, start = await foresee(
                     self._gateway,
                     msgspec.json.decode(row.known, type=Admitted),
@@ -225,7 +227,7 @@ class Runs:
         return not decision.plan.attempts and bool(decision.plan.resting)
 
     async def _asked(self, row: Waiting, request: bytes, surface: Laid, again: Again) -> Ask:
-        came = msgspec.json.decode(request, type=Came)
+        came = msgspec.msgpack.decode(request, type=Came)
         gateway = self._gateway
         return await incoming(
             gateway,
@@ -361,7 +363,7 @@ def _surface(row: Waiting, request: bytes | None) -> Laid:
     surface = Laid(row.id, row.created_at_ms // 1000)
     if request is not None:
         with contextlib.suppress(AllodError):
-            surface.parse(msgspec.json.decode(request, type=Came).raw)
+            surface.parse(msgspec.msgpack.decode(request, type=Came).raw)
     return surface
 
 
@@ -370,7 +372,7 @@ def _bare(gateway: Gateway, row: Waiting, receipt: str, request: bytes | None) -
 
     Where its content was erased its receipt commits to an empty body, and to nobody.
     """
-    came = Came(raw=b"") if request is None else msgspec.json.decode(request, type=Came)
+    came = Came(raw=b"") if request is None else msgspec.msgpack.decode(request, type=Came)
     surface = _surface(row, request)
     now_ms = gateway.now_ms()
     known = msgspec.json.decode(row.known, type=Admitted)

@@ -45,6 +45,8 @@ POLL_S: Final = 0.5
 """While anything waits: how soon is seen what another process cancelled or erased."""
 IDLE_S: Final = 30.0
 TROUBLE_S: Final = 5.0
+TICK_S: Final = 0.01
+FAR_MS: Final = 86_400_000
 BUSY_MS: Final = 60_000
 
 
@@ -86,7 +88,7 @@ class Queue:
         name, now_ms = admitted.receipt, admitted.received_at_ms
         created_s = now_ms // 1000
         shown = ENCODE(ask.surface.waiting(ask.parsed, receipt=name, created_s=created_s))
-        content = Content(msgspec.json.encode(came), shown, None)
+        content = Content(msgspec.msgpack.encode(came), shown, None)
         subject = None if ask.subject is None else lookup_of(gateway.store.keys.secret, ask.subject)
         async with self._taking:
             ahead = await self._demand_room(admitted.app, len(content.request or b"") + len(shown))
@@ -175,7 +177,7 @@ class Queue:
 
     async def _round(self) -> float:
         """Do what is to be done now; return how many seconds there is nothing else."""
-        now_ms, table = self._gateway.now_ms(), self._table
+        now_ms, table, keep_ms = self._gateway.now_ms(), self._table, 1000 * self._settings.keep_s
         try:
             await asyncio.to_thread(table.purge, self._over_ms())
             for row in await asyncio.to_thread(table.to_end, now_ms):
@@ -183,14 +185,17 @@ class Queue:
             looked = self._settings.concurrent + len(self._runs)
             for row in await asyncio.to_thread(table.due, now_ms, looked):
                 self._runs.begin(row, self._woken.set)
-            live = await asyncio.to_thread(table.live)
+            live, begins_ms = await asyncio.to_thread(table.ahead)
+            first_ms = await asyncio.to_thread(table.first_end)
         except AllodError as fault:
             LOG.error("the queue rests for %g s: %s (%s)", TROUBLE_S, fault.what, fault.why)
             return TROUBLE_S
-        if not live:
-            return IDLE_S
-        next_ms = min(row.start_at_ms for row in live) - self._gateway.now_ms()
-        return POLL_S if next_ms <= 0 else min(POLL_S, next_ms / 1000)
+        times = [begins_ms, None if first_ms is None else first_ms + keep_ms]
+        next_ms = (
+            min((at for at in times if at is not None), default=now_ms + FAR_MS) - self._gateway.now_ms()
+        )
+        longest_s = POLL_S if live else IDLE_S
+        return longest_s if next_ms <= 0 else min(longest_s, next_ms / 1000 + TICK_S)
 
     async def _recovered(self) -> None:
         while True:
@@ -212,6 +217,8 @@ class Queue:
         row = None if name is None else await asyncio.to_thread(self._table.row, name)
         if row is None or row.app != app or row.status == "erased":
             raise no_response(response)
+        if row.ended_at_ms is not None and row.ended_at_ms <= self._over_ms():
+            raise no_response(response)
         return row
 
     async def _demand_room(self, app: str, size_bytes: int) -> int:
@@ -232,7 +239,7 @@ class Queue:
                 "the queue is full", full, "fetch and delete what has ended, or ask later",
                 kind="busy", retry_after_ms=BUSY_MS,
             )  # fmt: skip
-        return len(await asyncio.to_thread(self._table.live))
+        return (await asyncio.to_thread(self._table.ahead))[0]
 
     async def _note(self, row: Waiting, start: Start, admitted: Admitted) -> None:
         """Log that content is kept in the home, until when, and for which hour and cost.

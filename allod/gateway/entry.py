@@ -52,7 +52,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
     ``data`` counts what was found in it and done to it, ``covering`` is what of it may leave to others,
     ``subject`` the person it is about as the application names them, ``parents`` the receipts it stems from.
-    ``taps`` look on, ``source`` answers in a deployment's place.
+    ``taps`` look on, ``source`` answers in a deployment's place; ``promise`` is what the record says of how.
     """
 
     app: App
@@ -68,6 +68,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     taps: tuple[Tap, ...] = ()
     source: Source | None = None
+    promise: tuple[tuple[str, str], ...] = ()
 
     @property
     def request_salt(self) -> bytes:
@@ -92,6 +93,11 @@ class Entry:
     @property
     def _counts(self) -> bool:
         return self._ask.admitted.surface == "count_tokens"
+
+    @property
+    def asked_by(self) -> tuple[str, str | None]:
+        """The app that asks, and its task."""
+        return self._ask.admitted.app, self._ask.admitted.task
 
     def run(self, take: Take) -> Awaitable[None]:
         """Have it answered: by the plan, or by what stands in its place."""
@@ -186,6 +192,7 @@ class Entry:
             native=native,
             native_dialect=dialect,
             effort=attempt.effort,
+            thinking_tokens=deployment.thinking_tokens.get(attempt.effort) if attempt.effort else None,
             max_output_tokens=output_limit(admitted.sizes.max_output_tokens, deployment),
             deadline_ms=left,
         )
@@ -264,7 +271,12 @@ class Entry:
             tariff=tariff,
             bounds=self._bounds(name),
             reported=report.usage,
-            delivered=Delivered(bytes=report.delivered_bytes, pieces=report.pieces),
+            delivered=Delivered(
+                bytes=report.delivered_bytes,
+                pieces=report.pieces,
+                thought_bytes=report.thought_bytes,
+                thinks=report.attempt.effort not in (None, "none"),
+            ),
         )
 
     def _bounds(self, deployment: str) -> Bounds:
@@ -291,6 +303,8 @@ class Entry:
         receipt, served = self._ask.admitted.receipt, self.served
         if served is not None and served.origin is not None:
             return self._label_of(served, served.origin)
+        if served is not None and served.live is not None:
+            return self._label_live(served, served.live)
         if not self.reports:
             return Labelled(receipt=receipt)
         name = self.reports[-1].attempt.deployment
@@ -301,6 +315,8 @@ class Entry:
             jurisdiction=deployment.processing.value if deployment.processing else "unknown",
             cost=plain(_cost(rows)) if rows else None,
             simulated=self.description(name).evidence == "simulated",
+            effort=self.reports[-1].attempt.effort,
+            thinking_tokens=sum(row.usage.reasoning_tokens for row in rows),
         )
 
     def _label_of(self, served: Served, origin: TerminalFacts) -> Labelled:
@@ -313,6 +329,19 @@ class Entry:
             cost=plain(served.cost_usd),
             simulated=origin.evidence == "simulated",
             cached=served.cached,
+            answer=served.answer,
+            thinking_tokens=0 if origin.usage is None or served.cached else origin.usage.reasoning_tokens,
+        )
+
+    def _label_live(self, served: Served, name: str) -> Labelled:
+        """Return what the headers say of an answer that is handed on while a step makes it."""
+        deployment = self._gateway.fleet.deployments[name]
+        return Labelled(
+            receipt=self._ask.admitted.receipt,
+            deployment=name,
+            jurisdiction=deployment.processing.value if deployment.processing else "unknown",
+            simulated=self.description(name).evidence == "simulated",
+            answer=served.answer,
         )
 
     def label_of_failure(self) -> Labelled:

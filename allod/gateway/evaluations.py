@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from allod.store.home import Home
 
 SHORT: Final = 16
+_FILES: Final = SHORT * "[0-9a-f]" + ".json"
 _PREFIX: Final = "sha256:"
 
 
@@ -50,7 +51,7 @@ def every(home: Home) -> Iterator[Kept]:
         Integrity: a file was changed.
 
     """
-    found = [_read(path) for path in sorted(folder(home).glob("*.json"))]
+    found = [_read(path) for path in sorted(folder(home).glob(_FILES))]
     yield from sorted(found, key=lambda one: (one.evaluation.at, one.digest))
 
 
@@ -63,9 +64,9 @@ def one(home: Home, name: str) -> Kept:
 
     """
     begun = name.removeprefix(_PREFIX)
-    paths = [path for path in folder(home).glob("*.json") if path.stem.startswith(begun[:SHORT])]
+    paths = [path for path in folder(home).glob(_FILES) if path.stem.startswith(begun[:SHORT])]
     if len(paths) != 1 or not begun:
-        known = ", ".join(sorted(path.stem for path in folder(home).glob("*.json"))) or "none"
+        known = ", ".join(sorted(path.stem for path in folder(home).glob(_FILES))) or "none"
         raise Invalid(f"there is no evaluation {name!r}", f"known: {known}", "see `allod eval list`")
     return _read(paths[0])
 

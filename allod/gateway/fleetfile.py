@@ -6,6 +6,7 @@ evidence is an error that says where.
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from allod.domain.fleet import (
     TAKES,
     App,
     Deployment,
+    Effort,
     Named,
     Operator,
     Owner,
@@ -28,7 +30,7 @@ from allod.domain.fleet import (
     Task,
     Tenant,
 )
-from allod.gateway import pricefile
+from allod.gateway import cascadefile, pricefile
 from allod.gateway.toml import Table, nearest, place, place_set, truth, words
 
 OBJECTIVES: Final = ("sovereign", "cheapest", "best")
@@ -36,7 +38,10 @@ SEAL_OBJECTIVES: Final = 8
 SEAL_HIGHEST: Final = 4
 MOST_DAYS: Final = 36_525
 MOST_CACHE_S: Final = 30 * 86_400
+MOST_THINKING_TOKENS: Final = 1 << 20
+AUTO_EFFORT: Final = "auto"
 _ID_LENGTH: Final = 64
+_LANGUAGE: Final = re.compile("[a-z]{2}")
 _ID_CHARS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _ONE: Final = Decimal(1)
 _ZERO: Final = Decimal(0)
@@ -255,6 +260,8 @@ def deployment(t: Table) -> Deployment:
         adapter=t.text("adapter"),
         draft=t.text("draft"),
         batch_only=t.flag("batch_only", False),
+        languages=t.fact("languages", languages),
+        thinking_tokens=_thinking_tokens(t),
     )
     t.done()
     if d.base_url is None and d.engine not in EMBEDDED and d.engine != "scripted":
@@ -265,6 +272,16 @@ def deployment(t: Table) -> Deployment:
             param=t.name("base_url"),
         )
     return d
+
+
+def languages(raw: Any, where: str) -> tuple[str, ...]:
+    """Read languages by their two letters (ISO 639-1)."""
+    for name in raw if isinstance(raw, list) else ():
+        if not isinstance(name, str) or not _LANGUAGE.fullmatch(name):
+            raise Invalid(
+                f"{where}: {name!r} is no language", "two small letters (ISO 639-1), as in de", param=where
+            )
+    return words(raw, where)
 
 
 def _base_url(t: Table) -> str | None:
@@ -312,9 +329,46 @@ def _quality(t: Table) -> dict[str, Decimal]:
     return out
 
 
+def depths(t: Table) -> tuple[Effort | None, tuple[Effort, ...]]:
+    """Read a task's ``effort`` as (depth, depths to choose among): a depth, ``auto``, or a list of depths."""
+    raw = t.raw("effort") if t.has("effort") else None
+    if raw == AUTO_EFFORT:
+        return None, EFFORTS
+    if not isinstance(raw, list):
+        return t.choice("effort", EFFORTS, None), ()
+    chosen = t.texts("effort") or ()
+    for name in chosen:
+        if name not in EFFORTS:
+            raise Invalid(
+                f"{t.name('effort')}: {name!r} is no depth{nearest(name, EFFORTS)}",
+                f"known: {', '.join(EFFORTS)}; or {AUTO_EFFORT!r} for any of them",
+                "correct the list",
+                param=t.name("effort"),
+            )
+    if not chosen:
+        raise Invalid(f"{t.name('effort')} is empty", "", "leave it out", param=t.name("effort"))
+    named: tuple[Effort, ...] = tuple(e for one in chosen for e in EFFORTS if e == one)
+    return (named[0], ()) if len(named) == 1 else (None, named)
+
+
+def _thinking_tokens(t: Table) -> dict[Effort, int]:
+    """Read a deployment's ``thinking_tokens``: ``{ low = 512, medium = 2048 }``."""
+    found = t.sub("thinking_tokens")
+    if found is None:
+        return {}
+    out: dict[Effort, int] = {}
+    for effort in EFFORTS[1:]:
+        budget = found.whole(effort, None, 1, MOST_THINKING_TOKENS)
+        if budget is not None:
+            out[effort] = budget
+    found.done()
+    return out
+
+
 def task(t: Table, known: frozenset[str] = BASE_CLASSES) -> Task:
     """Read one ``[[task]]``."""
     fields = t.texts("fields")
+    effort, efforts = depths(t)
     read = Task(
         name=_identifier(t, "name"),
         min_quality=t.number("min_quality", _ZERO, _ONE),
@@ -323,10 +377,14 @@ def task(t: Table, known: frozenset[str] = BASE_CLASSES) -> Task:
         objective=t.choice("objective", OBJECTIVES, None),
         classes=tuple(sorted(_classes(t, "classes", known) or ())),
         deployments=t.texts("deployments") or (),
-        effort=t.choice("effort", EFFORTS, None),
+        effort=effort,
+        efforts=efforts,
         fields=fields,
         unstructured=t.choice("unstructured", ("refuse", "keep"), "refuse"),
         cache_s=t.whole("cache_s", None, 0, MOST_CACHE_S),
+        languages=languages(t.raw("languages"), t.name("languages")) if t.has("languages") else (),
+        require_language=t.flag("require_language", False),
+        cascade=cascadefile.cascade(t),
     )
     t.done()
     return read

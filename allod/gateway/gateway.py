@@ -5,15 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
 
 from allod.admission.admit import Index
 from allod.domain.errors import AllodError, Integrity, Unavailable
 from allod.engines.outbox import Outbox
 from allod.engines.registry import readiness
+from allod.gateway.counting import Counters
+from allod.gateway.drifting import MOST_BYTES
 from allod.gateway.kept import KeptAnswers
 from allod.gateway.lineage import ToolCalls
 from allod.gateway.opinion import Opinions
+from allod.gateway.taps import tell
 from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
 from allod.routing.breaker import Breaker
@@ -29,8 +34,10 @@ if TYPE_CHECKING:
     from allod.gateway.cascade import Strategy
     from allod.gateway.config import Config
     from allod.gateway.decide import Decider, Decision
+    from allod.gateway.drifting import Drift
     from allod.gateway.entry import Ask, Entry
     from allod.gateway.preparing import Preparation
+    from allod.gateway.promise.promises import Promises
     from allod.gateway.reply import Reply
     from allod.receipts.forms import TerminalForm
     from allod.receipts.leaves import IntentFacts, TerminalFacts
@@ -101,6 +108,9 @@ class Gateway:
     Attributes:
         strategy_for: which requests are answered in steps, and by which strategy (``cascade``), or None.
             Whoever routes sets it; it sees an admitted request before it is decided.
+        promises: what tasks with a cascade promise, or None where none has one.
+        tells_languages: whether it matters in what language a request is written.
+        counters: what is told at ``/metrics``. drift: the watches of tokenizers, once they run.
 
     """
 
@@ -124,6 +134,7 @@ class Gateway:
         self.store, self.engines = store, engines
         self.breaker, self.latency = Breaker(fleet.deployments), Latency()
         self.tenant_pseudonym = pseudonym(secret, "tenant", fleet.tenant.id)
+        self._own = {name: fleet.operator_of(one).own for name, one in fleet.deployments.items()}
         self._apps = {app: pseudonym(secret, "app", app) for app in fleet.apps}
         self._prefix, self._named, self._named_ms = id_prefix(store.keys.origin), "", -1
         self._health, self._health_at = Health(), -HEALTH_MS
@@ -133,7 +144,13 @@ class Gateway:
         self.tool_calls = ToolCalls(os.urandom(_SECRET_BYTES))
         self.kept = KeptAnswers(config.server.cache_bytes, os.urandom(_SECRET_BYTES))
         self.strategy_for: Callable[[Ask], Strategy | None] | None = None
+        self.promises: Promises | None = None
         self.link_up = True
+        self.counters = Counters()
+        self.tells_languages = any(d.languages is not None for d in fleet.deployments.values()) or any(
+            task.languages or task.require_language for task in fleet.tasks.values()
+        )
+        self.drift: Drift | None = None
 
     @staticmethod
     def monotonic_ms() -> int:
@@ -180,6 +197,14 @@ class Gateway:
                 self._health = fresh
             self._health_at = now
         return self._health
+
+    def fitted(self, admitted: Admitted, body: Mapping[str, Any]) -> Admitted:
+        """Add to a long request what learned tokenizers are unlikely to make more tokens than of it."""
+        drift, sizes = self.drift, admitted.sizes
+        if drift is None or sizes.input_tokens <= drift.long_tokens or "image" in admitted.needs:
+            return admitted
+        known = drift.expected_tokens(body, group_of(admitted))
+        return replace(admitted, sizes=replace(sizes, expected_tokens=known)) if known else admitted
 
     # --- the steps of the line
 
@@ -253,6 +278,36 @@ class Gateway:
         """
         return self.store.append_terminal(facts, rows, form=form, keep=keep)
 
+    def over(self, ask: Ask, entry: Entry, rows: tuple[LedgerRow, ...], facts: TerminalFacts) -> None:
+        """Tell and count a request whose end is recorded; nothing that fails here may touch its answer."""
+        tell(ask.taps, facts)
+        try:
+            self._count(ask, entry, rows, facts)
+        except Exception as fault:  # noqa: BLE001 (a request that is not counted was answered all the same)
+            self.defect(fault)
+
+    def _count(self, ask: Ask, entry: Entry, rows: tuple[LedgerRow, ...], facts: TerminalFacts) -> None:
+        admitted, status, surface = ask.admitted, facts.status, ask.admitted.surface
+        operation = "embeddings" if surface == "embeddings" else "chat"
+        self.counters.request(
+            admitted.app, admitted.task, facts.deployment, status, entry.elapsed_ms(), rows, operation
+        )
+        drift = self.drift
+        if drift is None or status != "answered" or not rows or surface == "count_tokens":
+            return
+        row = rows[-1]
+        if row.basis != "reported" or admitted.sizes.body_bytes > MOST_BYTES or "image" in admitted.needs:
+            return
+        body, group = ask.parsed.body, group_of(admitted)
+        if ask.covering is not None and not self._own[row.deployment]:
+            body = ask.covering.body  # what left, and was billed
+        usage, report = row.usage, entry.reports[-1]
+        out_bytes = report.delivered_bytes - (report.thought_bytes if usage.reasoning_tokens else 0)
+        drift.note(
+            row.deployment, group, body, usage.total_input_tokens, out_bytes, usage.output_tokens,
+            row.started_at_ms,
+        )  # fmt: skip
+
     def salvage(self, entry: Entry, reply: Reply, fault: Exception, *, gone: bool) -> tuple[int, bytes]:
         """End a request whose end cannot be told as it was: ``failed``, each attempt at its reservation.
 
@@ -273,7 +328,9 @@ class Gateway:
             except Exception as again:  # noqa: BLE001 (then the connection breaks, and that is told)
                 self.defect(again)
                 said = False
-        ended = self.end(entry.bare("failed", error, None), ())  # what was delivered is not known for sure
+        facts = entry.bare("failed", error, None)
+        ended = self.end(facts, ())  # what was delivered is not known for sure
+        self.counters.request(*entry.asked_by, None, "failed", entry.elapsed_ms(), ())
         if not said:
             raise fault
         return ended, last
@@ -282,6 +339,12 @@ class Gateway:
     def defect(fault: BaseException) -> None:
         """Note a defect of ours on standard error, without content of the request."""
         LOG.error("defect: %s at %s", type(fault).__name__, _where(fault))
+
+
+def group_of(admitted: Admitted) -> str:
+    """Name what a tokenizer's work is alike in: the app's task, with tools or without."""
+    tools = "+tools" if "tools" in admitted.needs else ""
+    return f"{admitted.app}/{admitted.task or ''}{tools}"
 
 
 def _where(fault: BaseException) -> str:

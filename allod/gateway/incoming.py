@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from allod.admission.admit import admit, task_named
-from allod.admission.labels import labels_from
+from allod.admission.labels import MAX_PARENTS, labels_from
+from allod.admission.language import asked, need_of
 from allod.admission.sizes import fetches, measure
 from allod.domain.classes import resident
 from allod.domain.errors import Invalid
-from allod.domain.fleet import DEFERRED
+from allod.domain.fleet import DEFERRED, LANGUAGE
 from allod.gateway.cascade import in_steps
 from allod.gateway.entry import Ask
 from allod.gateway.kept import looked_up
@@ -24,10 +25,11 @@ from allod.gateway.preparing import AS_IT_CAME, INLINE_BYTES
 from allod.receipts.commitment import commitment
 
 if TYPE_CHECKING:
-    from allod.domain.fleet import App, Tenant
-    from allod.domain.request import Admitted
+    from allod.domain.fleet import App, Task, Tenant
+    from allod.domain.request import Admitted, Labels
     from allod.gateway.gateway import Gateway
     from allod.gateway.http import Head
+    from allod.gateway.surfaces.contract import Parsed
 
 
 class Again(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +71,7 @@ async def incoming(
     labels = labels_from(head.labels, parsed.metadata, gateway.index.classes)
     receipt = gateway.fresh_receipt(received_at_ms) if again is None else again.receipt
     if again is not None:
-        parents = tuple(dict.fromkeys((*again.parents, *labels.parents)))
-        labels = msgspec.structs.replace(labels, deadline_ms=again.deadline_ms, parents=parents)
+        labels = _as_left(labels, again)
     task = task_named(gateway.index, parsed.model, labels)
     prepare, came = gateway.preparation.prepare, (app, parsed, labels, task)
     day, short = gateway.decider.day(received_at_ms), len(raw) <= INLINE_BYTES
@@ -82,40 +83,51 @@ async def incoming(
     if gateway.opinions is not None:
         ready = await gateway.opinions.heard(gateway, app, parsed, ready, receipt, labels.subject)
     needs, sizes = measure(parsed.body, raw, codec.name, plain=parsed.plain)
-    if parsed.background:
-        needs = (*needs, DEFERRED)
+    if parsed.background or gateway.tells_languages:
+        needs = (*needs, *_besides(gateway, parsed, task))
     admitted = admit(
-        index=gateway.index,
-        app=app,
-        surface=codec.name,
-        model=parsed.model,
-        labels=labels,
-        needs=(*needs, *ready.needs) if ready.needs else needs,
-        sizes=sizes,
-        stream=parsed.stream,
-        receipt=receipt,
-        received_at_ms=received_at_ms,
-        asked_effort=parsed.effort,
-        detected=ready.detected,
-    )
-    _no_fetching(gateway.fleet.tenant, admitted, parsed.body)
+        index=gateway.index, app=app, surface=codec.name, model=parsed.model, labels=labels,
+        needs=(*needs, *ready.needs) if ready.needs else needs, sizes=sizes, stream=parsed.stream,
+        receipt=receipt, received_at_ms=received_at_ms, asked_effort=parsed.effort, detected=ready.detected,
+    )  # fmt: skip
+    admitted = _looked_at(gateway, admitted, parsed.body)
     salts = gateway.chance.draw(64)
     ask = Ask(
-        app=app,
-        surface=codec,
-        parsed=parsed,
-        admitted=admitted,
-        request=commitment(salts[:32], raw),
-        salts=salts,
-        started=started,
-        data=ready.data,
-        covering=ready.covering,
-        subject=labels.subject,
+        app=app, surface=codec, parsed=parsed, admitted=admitted, request=commitment(salts[:32], raw),
+        salts=salts, started=started, data=ready.data, covering=ready.covering, subject=labels.subject,
         parents=labels.parents,
-    )
+    )  # fmt: skip
     if "tools" in needs or app.cache_s or task is not None or gateway.strategy_for is not None:
         ask = _linked(gateway, ask, head)
     return ask
+
+
+def _as_left(labels: Labels, again: Again) -> Labels:
+    """Return the labels of a request that has waited: less time, and one more it stems from."""
+    parents = tuple(dict.fromkeys((*again.parents, *labels.parents)))[:MAX_PARENTS]
+    return msgspec.structs.replace(labels, deadline_ms=again.deadline_ms, parents=parents)
+
+
+def _besides(gateway: Gateway, parsed: Parsed, task: Task | None) -> tuple[str, ...]:
+    """Return what a request needs besides what its body says: that it may wait, its language."""
+    waits = (DEFERRED,) if parsed.background else ()
+    if not gateway.tells_languages:
+        return waits
+    if task is not None and task.languages:
+        return (*waits, *(LANGUAGE + name for name in task.languages))
+    need = need_of(asked(parsed.body), strict=task is not None and task.require_language)
+    return waits if need is None else (*waits, need)
+
+
+def _looked_at(gateway: Gateway, admitted: Admitted, body: dict[str, Any]) -> Admitted:
+    """Look at what only the body tells: pictures by address, and how long a long one is for whom.
+
+    Raises:
+        Invalid: kind ``not_supported``: resident data, or an air gap.
+
+    """
+    _no_fetching(gateway.fleet.tenant, admitted, body)
+    return gateway.fitted(admitted, body)
 
 
 def _linked(gateway: Gateway, ask: Ask, head: Head) -> Ask:

@@ -108,7 +108,7 @@ class KeptAnswers:
         admitted, parsed = ask.admitted, ask.parsed
         known = (
             kind_of(admitted), admitted.model, admitted.stream, admitted.sizes.max_output_tokens,
-            law_of(decision), [a.deployment for a in decision.plan.attempts],
+            law_of(decision), [(a.deployment, a.effort) for a in decision.plan.attempts],
             parsed.native_dialect, parsed.native, parsed.body,
         )  # fmt: skip
         try:

@@ -9,7 +9,7 @@ from allod.domain.errors import AllodError, Integrity, Refused
 from allod.engines.run import aborted_by
 from allod.gateway.entry import Entry
 from allod.gateway.reply import Reply
-from allod.gateway.taps import tapped, tell
+from allod.gateway.taps import tapped
 
 if TYPE_CHECKING:
     from allod.domain.usage import AttemptStatus
@@ -29,7 +29,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> AttemptStatus:
         AllodError: before there is an intent leaf: nothing was sent, nothing is recorded.
 
     """
-    decision = gateway.decide(ask.admitted)  # eligible, then plan
+    decision = gateway.decide(ask.admitted).under(ask.promise)  # eligible, then plan
     entry = Entry(gateway, ask, decision)
     begun = gateway.begin(ask, decision, entry.intent())  # the intent leaf
     reply = Reply(
@@ -69,7 +69,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> AttemptStatus:
         status = status if gone else "failed"
         ended, last = gateway.salvage(entry, reply, fault, gone=gone)
     else:
-        tell(ask.taps, facts)
+        gateway.over(ask, entry, rows, facts)
     error = None  # its traceback holds this very frame
     if not gone:
         if gateway.strict:

@@ -11,6 +11,7 @@ import msgspec
 from allod.admission.admit import AUTO, Index, admit
 from allod.domain.decision import Eligibility
 from allod.domain.errors import AllodError, Integrity, Invalid
+from allod.domain.fleet import EFFORTS
 from allod.domain.request import Admitted, Labels, Sizes, Surface
 from allod.gateway import compose
 from allod.gateway.packs import Found as FoundPack
@@ -298,6 +299,7 @@ class World:
         """
         key = (
             admitted.task, admitted.pinned, admitted.needs, admitted.sizes, id(tariffs),
+            admitted.effort, admitted.efforts,
             self._sealed(admitted.received_at_ms),
         )  # fmt: skip
         known = self._made.get(key)
@@ -313,6 +315,7 @@ class World:
             max_cost_usd=admitted.max_cost_usd,
             deadline_ms=admitted.deadline_ms,
             effort=admitted.effort,
+            efforts=admitted.efforts,
             candidates=tuple(
                 [
                     one
@@ -352,7 +355,7 @@ class World:
             min_quality=facts.min_quality,
             max_cost_usd=facts.max_cost_usd,
             deadline_ms=facts.deadline_ms,
-            effort=facts.effort,
+            effort=max(facts.efforts, key=EFFORTS.index) if facts.efforts else facts.effort,
         )
         admitted = admit(
             index=self.index,
@@ -387,6 +390,7 @@ def _as_recorded(past: Past, day: date) -> Admitted:
         max_cost_usd=facts.max_cost_usd,
         deadline_ms=facts.deadline_ms,
         effort=facts.effort,
+        efforts=facts.efforts,
         tier=None,
         stream=False,
     )

@@ -12,7 +12,7 @@ import msgspec
 
 from allod.domain.chat import Chunk, Embedded, Finished, UsageReport, Whole
 from allod.gateway.http import JSON_LINE, SSE_LINES, Client, retry_after
-from allod.gateway.surfaces.tokens import COST
+from allod.gateway.surfaces.tokens import COST, THINKING
 from allod.receipts.commitment import StreamCommitment
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     cost: str | None = None
     simulated: bool = False
     cached: bool = False
+    answer: str | None = None
+    effort: str | None = None
+    thinking_tokens: int = 0
 
     def lines(self) -> bytes:
         """Return the ``Allod-*`` header lines; names and values are ASCII words by construction."""
@@ -47,6 +50,12 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
             out += "allod-simulated: true\r\n"
         if self.cached:
             out += "allod-cache: hit\r\n"
+        if self.answer is not None:
+            out += f"allod-answer: {self.answer}\r\n"
+        if self.effort is not None:
+            out += f"allod-effort: {self.effort}\r\n"
+        if self.thinking_tokens:
+            out += f"allod-thinking-tokens: {self.thinking_tokens}\r\n"
         return out.encode()
 
 
@@ -145,6 +154,8 @@ class Reply:
         dialect = report.dialect if report else "openai"
         raw = report.raw if report and dialect != "openai" else None  # ours is written anew, with the cost
         priced = {**block, COST: labelled.cost} if labelled.cost is not None else block
+        if labelled.thinking_tokens:
+            priced = {**priced, THINKING: labelled.thinking_tokens}
         out = [renderer.feed(UsageReport(usage=usage, block=priced, raw=raw, dialect=dialect))]
         if self._end is not None:
             out.append(renderer.feed(self._end))

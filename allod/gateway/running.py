@@ -12,12 +12,14 @@ import msgspec
 from allod.domain.money import rfc3339
 from allod.engines.contract import EngineFault
 from allod.engines.outbox import Outbox
-from allod.gateway import changes, compose, declassifying
+from allod.gateway import capabilities, changes, compose, declassifying
 from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
 from allod.gateway.deferring import queued
+from allod.gateway.drifting import watched
 from allod.gateway.gateway import LOG, Gateway
 from allod.gateway.preparing import Preparation
+from allod.gateway.promise.promises import promised
 from allod.gateway.retention import judged
 from allod.gateway.standing import begin
 from allod.gateway.surfaces.openapi import document
@@ -82,18 +84,15 @@ async def opened(setting: Setting, wall: Wall | None = None) -> Running:
             preparation=preparation,
             outbox=outbox,
         )
-        kept = decider.snapshot
-        await asyncio.to_thread(store.database.keep_configuration, kept.digest, kept.body)
-        standing = await asyncio.to_thread(
-            begin, store, setting, decider.policy.packs, approved, gateway.tenant_pseudonym, gateway.now_ms()
-        )
-        _record_start(gateway, {**standing.facts(), **_ground(setting, wall)}, declassified)
+        watching = await beside.enter_async_context(watched(gateway, setting.home))
+        said = {**await asyncio.to_thread(_stand, gateway, setting, approved), **_ground(setting, wall)}
+        _record_start(gateway, said, declassified, setting.proven.notice())
         loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]
         try:
             catalogue = Catalogue(fleet, gateway.now_ms() // 1000, setting.supplied.catalogue)
-            async with queued(gateway) as queue:
+            async with promised(gateway, setting.home) as closed, queued(gateway) as queue:
                 application = Application(gateway, catalogue, msgspec.json.encode(document()), queue)
-                yield application, [*_notices(setting, gateway), *witnesses]
+                yield application, [*_notices(setting, gateway), *closed, *watching, *witnesses]
         finally:
             for task in loading:
                 task.cancel()
@@ -102,6 +101,14 @@ async def opened(setting: Setting, wall: Wall | None = None) -> Running:
     finally:
         await beside.aclose()
         await asyncio.to_thread(store.close)
+
+
+def _stand(gateway: Gateway, setting: Setting, approved: tuple[changes.Change, ...]) -> dict[str, str]:
+    """Keep the configuration decisions name, and bring the log forward to what stands now."""
+    store, decider = gateway.store, gateway.decider
+    store.database.keep_configuration(decider.snapshot.digest, decider.snapshot.body)
+    packs = decider.policy.packs
+    return begin(store, setting, packs, approved, gateway.tenant_pseudonym, gateway.now_ms()).facts()
 
 
 async def _load(name: str, engine: Engine) -> None:
@@ -116,9 +123,15 @@ async def _load(name: str, engine: Engine) -> None:
 
 
 def _record_start(
-    gateway: Gateway, said: dict[str, str], declassified: tuple[declassifying.Standing, ...]
+    gateway: Gateway,
+    said: dict[str, str],
+    declassified: tuple[declassifying.Standing, ...],
+    proven: dict[str, str],
 ) -> None:
-    """Log that the gateway starts, with which law and fleet, each demand waived and each declassification."""
+    """Log that the gateway starts, with which law and fleet, each demand waived and each declassification.
+
+    ``proven`` says which evaluations and published scores are in force.
+    """
     now = gateway.now_ms()
 
     def note(subject: str, facts: dict[str, str], detail: str = "") -> None:
@@ -142,6 +155,8 @@ def _record_start(
         name = gateway.fresh_receipt(now)
         leaf = policy_leaf(pruning, id=name, at_ms=now, tenant=gateway.tenant_pseudonym)
         gateway.store.append_notice(leaf)
+    if proven:
+        note(capabilities.SUBJECT, proven)
     for waived in gateway.fleet.tenant.relax:
         note("relaxation", {"rule": waived.rule, "signer": waived.signer, "fleet": fleet}, waived.reason)
     for one in declassified:
@@ -152,7 +167,7 @@ def _record_start(
 
 
 def _ground(setting: Setting, wall: Wall | None) -> dict[str, str]:
-    """Return what a start stands on: the vault's state, and under the air gap who asked for it and its wall."""
+    """Return what a start stands on: the vault's state, and under the air gap who asked for it."""
     gap = {"air_gap": setting.gap, "wall": "none" if wall is None else wall.name} if setting.gap else {}
     return {**gap, **_vault(setting.vault)}
 
@@ -174,6 +189,9 @@ def _witnesses(log: LogSettings) -> dict[str, str]:
 def _notices(setting: Setting, gateway: Gateway) -> list[str]:
     out = [f"{name}: {why}" for name, why in setting.trouble.items()]
     out += [f"{name} cannot serve: {why}" for name, why in gateway.health().unready.items()]
+    out += [
+        f"{line.source} does not count for {line.deployment}: {line.why}" for line in setting.proven.ignored
+    ]
     out += [f"{w.rule} is waived by {w.signer}: {w.reason}" for w in setting.fleet.tenant.relax]
     if setting.supplied.generation is not None:
         out += filter(None, (setting.supplied.generation.old(rfc3339(gateway.now_ms())),))

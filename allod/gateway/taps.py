@@ -60,6 +60,9 @@ class Served(msgspec.Struct, kw_only=True):
         steps: (receipt, role, status, cost in plain USD) of each step, in the order they began.
         total_usd: what the steps cost together; None where there are no steps.
         cached: whether it was kept and is given again.
+        live: the deployment whose answer is handed on while it comes; its end is not known yet.
+        answer: what an answer is marked as, that nothing was checked of before it left (``base``).
+        floor: what the request's end says of the promise it was answered under (``TerminalFacts.floor``).
 
     """
 
@@ -67,6 +70,9 @@ class Served(msgspec.Struct, kw_only=True):
     steps: tuple[tuple[str, str, str, str], ...] = ()
     total_usd: Decimal | None = None
     cached: bool = False
+    live: str | None = None
+    answer: str | None = None
+    floor: tuple[tuple[str, str], ...] = ()
 
     @property
     def cost_usd(self) -> Decimal:
@@ -76,6 +82,7 @@ class Served(msgspec.Struct, kw_only=True):
     def end(self, bare: TerminalFacts, decision: Decision) -> TerminalFacts:
         """Return the end of the request: whose answer it is, what that rests on, what the steps were."""
         said: dict[str, Any] = {"cost_usd": ZERO, "steps": self.steps, "total_usd": self.total_usd}
+        said["floor"] = self.floor
         origin = self.origin
         if origin is not None and origin.deployment is not None:
             name = origin.deployment

@@ -33,6 +33,10 @@ most other scripts 2 to 3; a smaller vocabulary makes more tokens, which we see 
 LONGEST_TOKEN_BYTES: Final = 128
 """No known vocabulary has a longer token (cl100k_base has one of 128 spaces)."""
 
+THINKING_ESTIMATED: Final = "thinking estimated"
+"""Said in a row whose operator reported usage without telling thinking apart."""
+_MARKS: Final = 32
+"""So many tokens of an answer may leave no bytes: marks of turns, of thinking, of calls."""
 _ERROR_FROM: Final = 300
 _LOST: Final = frozenset({502, 504})
 
@@ -40,11 +44,14 @@ _LOST: Final = frozenset({502, 504})
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     """What came out of an attempt: UTF-8 bytes of text, reasoning and tool arguments, and pieces of a stream.
 
-    A piece holds at least one token. A whole answer is one piece.
+    A piece holds at least one token. A whole answer is one piece. ``thought_bytes`` are those of ``bytes``
+    that were reasoning; ``thinks`` tells whether the attempt was asked to think.
     """
 
     bytes: int = 0
     pieces: int = 0
+    thought_bytes: int = 0
+    thinks: bool = False
 
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +110,28 @@ def implausible(reported: Usage, delivered: Delivered, *, whole: bool = True) ->
     return None
 
 
+def told_apart(usage: Usage, delivered: Delivered) -> Usage:
+    """Estimate how much of the output was thinking where the operator bills it as output and does not say.
+
+    Reasoning that was delivered has its share of the bytes. Where there are more tokens than bytes some was
+    kept back (an operator that shows none, or a summary, of what it bills): all is thinking but what the
+    visible bytes are at ``COUNTED_BYTES_PER_TOKEN``. Nothing is added or taken away: the sum is as reported.
+    """
+    output = usage.output_tokens
+    if usage.reasoning_tokens or not (delivered.thought_bytes or delivered.thinks) or not delivered.bytes:
+        return usage
+    thought = output * delivered.thought_bytes // delivered.bytes
+    if delivered.thinks and output > delivered.bytes + _MARKS:
+        visible = delivered.bytes - delivered.thought_bytes
+        thought = max(thought, output - -(-visible // COUNTED_BYTES_PER_TOKEN))
+    return msgspec.structs.replace(usage, output_tokens=output - thought, reasoning_tokens=thought)
+
+
+def _one_price(tariff: Tariff) -> bool:
+    """Tell whether thinking costs what output costs: then an estimate of their parts moves no money."""
+    return all(step.rates.reasoning_usd_mtok == step.rates.output_usd_mtok for step in tariff.steps)
+
+
 def declined(status_code: int | None) -> bool:
     """Tell whether the operator refused the attempt, so that nothing is due.
 
@@ -148,13 +177,17 @@ def _charge(
     if not facts.sent:
         return "counted", Usage(), ZERO, ""
     whole = facts.status == "answered"
+    one_price = _one_price(tariff)
     wrong = "" if reported is None else implausible(reported, delivered, whole=whole) or ""
     if reported is not None and not wrong:
-        return "reported", reported, _priced(reported, tariff), ""
+        usage = told_apart(reported, delivered) if one_price else reported
+        note = "" if usage == reported else THINKING_ESTIMATED
+        return "reported", usage, _priced(usage, tariff), note
     if delivered.bytes or delivered.pieces:
         usage = counted(delivered, bounds)
         if reported is not None:
             usage = _larger(reported, usage)
+        usage = told_apart(usage, delivered) if one_price else usage
         return "counted", usage, _priced(usage, tariff), wrong
     if declined(facts.status_code):
         return "counted", Usage(), ZERO, ""

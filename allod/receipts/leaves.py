@@ -123,6 +123,8 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
             Nothing was attempted under this receipt then, and its end has no number.
         steps: each step's (receipt, role, status, cost in plain USD) in the order they began.
         total_usd: what the request cost with all its steps; None without steps.
+        floor: for a task answered in steps under a promise: the rule in force, its bound, from how many
+            audits and as of when, and whether this request is audited; ASCII words, sorted. Empty for none.
 
     """
 
@@ -156,6 +158,7 @@ class TerminalFacts(msgspec.Struct, frozen=True, kw_only=True):
     answer_from: str | None = None
     steps: Tried = ()
     total_usd: Decimal | None = None
+    floor: tuple[tuple[str, str], ...] = ()
 
 
 class NoticeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,6 +218,7 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     excluded_count: int | None = None
     excluded_digest: str | None = None
     fleet: str
+    floor: dict[str, str] | None = None
     id: str
     intent: str
     kind: str
@@ -387,6 +391,7 @@ def _terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> Terminal
         evidence=facts.evidence,
         excluded=facts.excluded.entries_json,
         fleet=intent.fleet,
+        floor=_floor(facts.floor),
         id=facts.id,
         intent=named,
         kind="terminal",
@@ -469,6 +474,10 @@ def _first(excluded: Exclusions, keep: int) -> dict[str, Any]:
         "excluded_count": len(excluded.entries),
         "excluded_digest": digest(canonical({"excluded": excluded.entries, "rules": excluded.rules})),
     }
+
+
+def _floor(said: tuple[tuple[str, str], ...]) -> dict[str, str] | None:
+    return {fitting(name): fitting(value) for name, value in sorted(said)} or None
 
 
 def _conditions(conditions: Conditions | None) -> dict[str, bool] | None:

@@ -20,8 +20,8 @@ from allod.routing.cascade import Answered, Cascade, Check, Judgement, Step, ste
 if TYPE_CHECKING:
     from allod.routing.stopping import Course, Fitted
 
-FLOOR: Final = 0.0
-TASK_FLOOR: Final = -0.004
+FLOOR: Final = 0.001
+TASK_FLOOR: Final = -0.007
 """Least mean change of quality out of fold, of all prompts and of each task, to choose a course by: stricter
 than what is promised (-0.005 and -0.01), by what the choice itself flatters."""
 _ALARM: Final = 1e-4
@@ -67,6 +67,8 @@ class Policy:
     ) -> None:
         """Learn from outcomes: arrays of prompts x models, NaN for missing, keys empty for no answer.
 
+        Qualities beyond 0..1 count as the nearest, impossible costs as missing.
+
         Raises:
             Invalid: the reference is not among the models, or the arrays have another shape.
 
@@ -75,7 +77,10 @@ class Policy:
 
         from allod.routing import agreement, stopping  # noqa: PLC0415 (numpy)
 
-        quality, cost = np.asarray(quality, dtype=float), np.asarray(cost, dtype=float)
+        quality = np.asarray(quality, dtype=float)
+        quality = np.clip(np.where(np.isfinite(quality), quality, np.nan), 0.0, 1.0)
+        cost = np.asarray(cost, dtype=float)
+        cost = np.where(np.isfinite(cost) & (cost >= 0), cost, np.nan)
         answers = np.asarray(keys)
         expected = (len(prompts), len(models))
         if reference not in models or not quality.shape == cost.shape == answers.shape == expected:
@@ -91,7 +96,7 @@ class Policy:
         known = np.isfinite(quality[:, at]) if len(prompts) else np.zeros(0, dtype=bool)
         rows = [int(row) for row in np.flatnonzero(known)]
         texts = [_read(prompts[row]) for row in rows]
-        line = [[str(key) if key else "" for key in answers[row]] for row in rows]
+        line = [[_key(key) for key in answers[row]] for row in rows]
         if len(rows) < _LEAST_PROMPTS or len(models) < _NEED:
             return
         unit = _unit(cost[rows, at])
@@ -144,12 +149,16 @@ class Policy:
                 self._watch.note(cascade.task, answers)
                 return said.deliver or self._reference
             for model in said.ask:
-                key = ask(model)
-                answers += (Answered(deployment=model, key=str(key) if key else ""),)
+                answers += (Answered(deployment=model, key=_key(ask(model))),)
 
 
 def _read(row: Mapping[str, str]) -> tuple[str, str]:
     return str(row.get("task") or ""), str(row.get("prompt") or "")
+
+
+def _key(said: object) -> str:
+    """Read a key; whatever is no text is no answer."""
+    return str(said) if isinstance(said, str) else ""
 
 
 def _unit(cost: Any) -> float:

@@ -33,7 +33,7 @@ SPREADS: Final = 1 << 16
 """``spread`` is below this."""
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class Span(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A time in which prices and law do not change: from ``from_ms`` to ``until_ms`` (UTC, excluded).
 
     ``cost_usd`` is what the first attempt of the plan would cost, at ``deployment``; both None where no
@@ -46,7 +46,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
 
 
-class DeferFacts(msgspec.Struct, frozen=True, kw_only=True):
+class DeferFacts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that a choice of time depends on.
 
     Attributes:

@@ -17,6 +17,7 @@ import msgspec
 from allod.domain.decision import Attempt, Candidate, DecidingRule, Exclusion, NearestChange, Plan
 from allod.domain.fleet import CLEAR_TEXT, INTERACTIVE, LANGUAGE, SCRIPT, CapabilityEvidence
 from allod.domain.money import ZERO, plain
+from allod.routing.depth import at_depths, chosen
 from allod.routing.question import DeploymentFacts, facts_of
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def plan(question: Question) -> Plan:
 
 def decide(facts: DecisionFacts) -> Plan:
     """Make the plan from its recorded facts alone (I8)."""
-    chosen = choose(facts)
-    judged, able, up = chosen.judged, chosen.able, chosen.up
+    choice = choose(facts)
+    judged, able, up = choice.judged, choice.able, choice.up
     return Plan(
         attempts=tuple(_attempt(facts, one) for one in up[:MAX_ATTEMPTS]),
         candidates=tuple(_shown(one, rules) for one, rules in judged),
         objective=facts.objective,
         why=_why(facts, judged_out=len(judged) - len(able), up=up, able=able),
-        resting=chosen.down,
+        resting=choice.down,
         nearest=tuple(_nearest(one, rules) for one, rules in judged if rules and not one.law),
     )
 
@@ -70,12 +71,23 @@ class Choice(msgspec.Struct, frozen=True):
 
 def choose(facts: DecisionFacts) -> Choice:
     """Judge every candidate and put the able ones in order: all of a plan but its words."""
-    judged = [(one, one.law or tuple(_reasons(facts, one))) for one in facts.candidates]
+    judged = [_judged(facts, one) for one in facts.candidates]
     able = [one for one, rules in judged if not rules]
     if not facts.ordered:
         with localcontext(prec=_DIGITS):
             able.sort(key=lambda one: _rank(facts, one))
     return Choice(judged, able, [one for one in able if not one.resting and one.unready is None])
+
+
+def _judged(facts: DecisionFacts, one: DeploymentFacts) -> tuple[DeploymentFacts, tuple[DecidingRule, ...]]:
+    """Judge a candidate, at the depth that is chosen for it where depths were measured."""
+    if one.law:
+        return one, one.law
+    if not one.depths:
+        return one, tuple(_reasons(facts, one))
+    each = [(at, tuple(_reasons(facts, at))) for at in at_depths(facts, one)]
+    with localcontext(prec=_DIGITS):
+        return chosen(each, facts.objective, _cost_per_solved)
 
 
 def exclusions(of: Plan) -> tuple[Exclusion, ...]:
@@ -138,7 +150,7 @@ def _attempt(facts: DecisionFacts, one: DeploymentFacts) -> Attempt:
         quality=one.quality,
         cost_usd=one.cost_usd,
         reserve_usd=one.reserve_usd,
-        effort=facts.effort,
+        effort=facts.effort if one.depth is None else one.depth,
         retries=one.retries,
     )
 
@@ -152,6 +164,7 @@ def _shown(one: DeploymentFacts, rules: tuple[DecidingRule, ...]) -> Candidate:
         cost_usd=one.cost_usd,
         sovereignty=one.sovereignty,
         latency_ms=one.latency_ms,
+        depth=one.depth,
     )
 
 
@@ -179,7 +192,8 @@ def _why(
         ground = f"expected {plain(first.cost_usd or ZERO)} USD, by cost per solved task"
     else:
         ground = f"quality {'unknown' if first.quality is None else plain(first.quality)}, then sovereignty"
-    return f"{first.deployment} first of {len(up)} able, objective {facts.objective}: {ground}"
+    depth = "" if first.depth is None else f" at effort {first.depth}"
+    return f"{first.deployment}{depth} first of {len(up)} able, objective {facts.objective}: {ground}"
 
 
 def _lacks(one: DeploymentFacts, need: str) -> DecidingRule:

@@ -32,6 +32,7 @@ from allod.domain.fleet import (
 from allod.domain.usage import Usage
 from allod.metering.rates import Tariff, Tariffs, cost
 from allod.metering.settle import Bounds
+from allod.routing.depth import DepthFacts, depths_of, efforts_of, shallower
 
 if TYPE_CHECKING:
     from allod.domain.request import Admitted
@@ -84,12 +85,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     tariffs: Tariffs
     health: Health
     expected_tokens: tuple[tuple[str, int], ...] = ()
+    efforts: tuple[Effort, ...] = ()
 
     def _small(self) -> tuple[Any, ...]:
         return (
             self.app, self.surface, self.classes, self.purpose, self.task, self.pinned, self.needs,
             self.input_tokens, self.max_output_tokens, self.choices, self.min_quality, self.max_cost_usd,
             self.deadline_ms, self.effort, self.day, self.eligibility.kept, self.expected_tokens,
+            self.efforts,
         )  # fmt: skip
 
     def __hash__(self) -> int:
@@ -118,6 +121,8 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``evidence`` is what evaluations and publications say of its quality, where they say something: then
     ``quality`` is what they expect, and the floor is held against their bound. ``expected_tokens`` is what
     its tokenizer, learned from traffic, is unlikely to make more input tokens than of this request.
+    ``depths`` are those it may be served at of which something was measured; ``depth`` is set on a copy that
+    stands for one of them.
     """
 
     deployment: str
@@ -137,12 +142,15 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     evidence: CapabilityEvidence | None = None
     expected_tokens: int | None = None
+    depths: tuple[DepthFacts, ...] = ()
+    depth: Effort | None = None
 
 
 class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a decision is made of: the request's limits and the candidates in configuration order.
 
-    ``ordered`` is True when the task names its deployments: then they are tried in this order.
+    ``ordered`` is True when the task names its deployments: then they are tried in this order. ``efforts``
+    are the depths to choose among, if that is open; ``effort`` is then for candidates without ``depths``.
     """
 
     task: str | None
@@ -155,6 +163,7 @@ class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
     objective: Objective
     ordered: bool
     candidates: tuple[DeploymentFacts, ...]
+    efforts: tuple[Effort, ...] = ()
 
 
 def question_of(
@@ -183,6 +192,7 @@ def question_of(
         tariffs=tariffs,
         health=health,
         expected_tokens=sizes.expected_tokens,
+        efforts=admitted.efforts,
     )
 
 
@@ -232,6 +242,7 @@ def facts_of(question: Question) -> DecisionFacts:
         effort=question.effort,
         objective=(task.objective if task is not None else None) or fleet.tenant.objective,
         ordered=bool(named),
+        efforts=question.efforts,
         candidates=tuple(
             candidate(question, fleet.deployments[name], unlawful, listed=not named or name in named)
             for name in dict.fromkeys(scope)
@@ -261,6 +272,8 @@ def candidate(
     tariff = question.tariffs.by_deployment.get(name)
     expected, most = (None, None) if tariff is None else _estimate(question, deployment, tariff)
     quality, key, evidence = quality_of(deployment, question.task, question.day)
+    if evidence is not None and evidence.basis == "measured" and key == question.task and _shallow(question):
+        quality, evidence = deployment.quality.get(key), None
     seal, health = deployment.seal, question.health
     return DeploymentFacts(
         deployment=name,
@@ -281,6 +294,7 @@ def candidate(
         retries=deployment.retries,
         evidence=evidence,
         expected_tokens=dict(question.expected_tokens).get(name),
+        depths=_depths(question, deployment, tariff) if deployment.depths and question.task else (),
     )
 
 
@@ -339,3 +353,30 @@ def _estimate(question: Question, deployment: Deployment, tariff: Tariff) -> tup
     answer = min(bounds.max_output_tokens, EXPECTED_OUTPUT_TOKENS * question.choices)
     usage = Usage(input_tokens=bounds.input_tokens, output_tokens=answer)
     return cost(usage, tariff.at(usage.total_input_tokens)), bounds.reservation(tariff)
+
+
+def _depths(question: Question, deployment: Deployment, tariff: Tariff | None) -> tuple[DepthFacts, ...]:
+    """Return what was measured at the depths the request may be served at, priced for this request."""
+
+    def cost_of(one: Usage) -> Decimal:
+        assert tariff is not None
+        usage = Usage(
+            input_tokens=question.input_tokens,
+            output_tokens=one.output_tokens * question.choices,
+            reasoning_tokens=one.reasoning_tokens * question.choices,
+        )
+        return cost(usage, tariff.at(usage.total_input_tokens))
+
+    return depths_of(
+        deployment,
+        question.task,
+        efforts_of(question.effort, question.efforts),
+        question.day,
+        None if tariff is None else cost_of,
+        output_limit(question.max_output_tokens, deployment),
+    )
+
+
+def _shallow(question: Question) -> bool:
+    """Tell whether what was measured is about more depth than this request gets: it says nothing of it."""
+    return shallower(question.fleet.tasks.get(question.task or ""), question.effort)

@@ -32,9 +32,10 @@ FORMAT: Final = "allod-decision-2"
 OLDER: Final = "allod-decision-1"
 """Written until configurations were kept; read for ever."""
 FORMATS: Final = frozenset({FORMAT, OLDER})
-_OPTIONAL: Final = ("configuration", "shadow")
-_LATER: Final = frozenset({"evidence", "expected_tokens"})
-"""Facts of a candidate that are left out where there are none: records without them stay as they were."""
+_OPTIONAL: Final = ("configuration", "promise", "shadow")
+_LATER: Final = frozenset({"evidence", "expected_tokens", "depths", "depth", "efforts"})
+"""Facts that are left out where there are none: records without them stay as they were."""
+_GROWN: Final = (DeploymentFacts, DecisionFacts, Candidate)
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,6 +50,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         plan: what was decided.
         configuration: digest of the fleet's snapshot (``routing.snapshot``); None in the older format.
         shadow: what packs in shadow would have decided, where there are any.
+        promise: for a request whose task has a cascade and learns: the rule in force and the estimate that
+            it was answered by (``allod.gateway.promise``), as words.
 
     """
 
@@ -61,6 +64,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     plan: Plan
     configuration: str | None = None
     shadow: Shadowed | None = None
+    promise: dict[str, str] | None = None
 
 
 def decision_record(
@@ -94,6 +98,16 @@ def decision_record(
     return write_record(recorded)
 
 
+def with_promise(record: bytes, said: Mapping[str, str]) -> bytes:
+    """Add to a record what of a promise its request was answered by.
+
+    Raises:
+        Integrity: it is not canonical.
+
+    """
+    return canonical({**parse(record, what="the decision record"), "promise": dict(said)})
+
+
 def write_record(recorded: Recorded) -> bytes:
     """Write a record in its format; what it lacks (``configuration``, ``shadow``) is left out."""
     twice, plan = recorded.format == OLDER, recorded.plan
@@ -107,10 +121,10 @@ def write_record(recorded: Recorded) -> bytes:
 
 
 def _shown(one: Candidate, law: tuple[DecidingRule, ...] | None) -> dict[str, Any]:
-    names = Candidate.__struct_fields__
+    shown: dict[str, Any] = plain_data(one)
     if law is not None and one.rules == law:
-        names = tuple(name for name in names if name != "rules")
-    return {name: plain_data(getattr(one, name)) for name in names}
+        del shown["rules"]
+    return shown
 
 
 def read_record(record: bytes) -> Recorded:
@@ -153,8 +167,8 @@ def holds(record: bytes) -> bool:
 def plain_data(value: Any) -> Any:
     """Turn structs into JSON data: money and probabilities in plain notation, everything else as it is."""
     if isinstance(value, msgspec.Struct):
-        later = _LATER if isinstance(value, DeploymentFacts) else frozenset[str]()
-        names = (n for n in value.__struct_fields__ if n not in later or getattr(value, n) is not None)
+        later = _LATER if isinstance(value, _GROWN) else frozenset[str]()
+        names = (n for n in value.__struct_fields__ if n not in later or getattr(value, n) not in (None, ()))
         return {name: plain_data(getattr(value, name)) for name in names}
     if isinstance(value, Decimal):
         return plain(value)

@@ -61,6 +61,7 @@ class PastFacts(DecisionFacts, frozen=True, kw_only=True):
             objective=self.objective,
             ordered=self.ordered,
             candidates=candidates,
+            efforts=self.efforts,
         )
 
 

@@ -3,7 +3,7 @@
 The rule is optimal stopping with one price: after each answer, deliver the likeliest candidate once what the
 reference is expected to add is worth less than what it is expected to cost. A threshold is gain per unit of
 cost, the unit being the reference's mean cost. Orders and thresholds are picked by how they did out of fold
-(the stopping itself then is, too), half by what happened and half by what the model expected, which varies
+(the stopping itself then is, too), mostly by what happened and a little by what was expected, which varies
 less; the widest threshold is taken that keeps the floor of every task and of all together.
 """
 
@@ -31,8 +31,8 @@ from allod.routing.agreement import (
 )
 
 FOLDS: Final = 5
-WIDEST: Final = 0.085
-THRESHOLDS: Final = tuple(float(x) for x in np.geomspace(0.01, WIDEST, 12))
+WIDEST: Final = 0.11
+THRESHOLDS: Final = tuple(float(x) for x in np.geomspace(0.012, WIDEST, 16))
 """Gain per unit of cost below which the reference is not asked."""
 LEAST_ANSWERS: Final = 2
 """No answer is delivered before another model was asked: alone, nothing would show that it turned bad."""
@@ -46,6 +46,14 @@ _LEAST_COST: Final = 0.3
 _VOTE_LEAST: Final = 0.0005
 _DEAR: Final = 0.75
 """Skill a model must have more to be worth the cost of one reference."""
+_ENOUGH: Final = 1400
+"""Prompts from which on the widest threshold and the plain floors are used; with fewer it dares less."""
+_HAPPENED: Final = 0.65
+"""How much of a change out of fold is what happened; the rest is what was expected, which varies less."""
+_DOUBT: Final = 0.15
+"""Standard errors by which a task's change is doubted before it is held against its floor."""
+_SPLIT: Final = 0.05
+"""Right answers are written in two ways where more than this share of pairs of them differ."""
 _DEAREST: Final = 0.5
 """Two models that cost this share of the reference cost as much as the reference."""
 _LONGEST: Final = 4
@@ -325,7 +333,7 @@ class Course:
     """What is done at one task: whom to ask in which order, and from which gain per cost on to stop.
 
     ``saved`` is the share of the reference's cost, ``change`` of quality and its standard ``error``: all out
-    of fold, ``change`` half as it happened and half as expected.
+    of fold, ``change`` as it happened, a little drawn to what was expected.
     """
 
     order: tuple[int, ...]
@@ -365,7 +373,7 @@ def curve(fitted: Fitted, task: int, order: tuple[int, ...]) -> Curve:
         spent[live] += cost[live, of.reference]
         happened = quality - reference
         saved.append(cost[:, of.reference].sum() - spent.sum())
-        change.append((happened.sum() + expected.sum()) / 2)
+        change.append(_HAPPENED * happened.sum() + (1 - _HAPPENED) * expected.sum())
         error.append(happened.std() * np.sqrt(len(rows)))
     return Curve(order=order, saved=np.asarray(saved), change=np.asarray(change), error=np.asarray(error))
 
@@ -373,7 +381,9 @@ def curve(fitted: Fitted, task: int, order: tuple[int, ...]) -> Curve:
 def orders(fitted: Fitted, task: int, pool: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the orders tried: the two, three, four models that are best for their cost, cheapest first.
 
-    They are few and nested on purpose: the best of many orders is mostly the luckiest.
+    They are few and nested on purpose: the best of many orders is mostly the luckiest. Where right answers
+    are often written in two ways, two equal ones still mean much, but more opinions mislead: only two are
+    asked.
     """
     of = fitted.of
     rows = of.task == task
@@ -382,8 +392,18 @@ def orders(fitted: Fitted, task: int, pool: Sequence[int]) -> list[tuple[int, ..
     skill = 1 / (1 + np.exp(-fitted.judge.voter.skill[task]))
     able = [one for one in pool if cost[one] < _DEAREST]
     able = sorted(able, key=lambda one: (-(skill[one] - _DEAR * cost[one]), one))[:_LONGEST]
-    sizes = range(LEAST_ANSWERS, len(able) + 1)
+    most = LEAST_ANSWERS if split(of.part(np.flatnonzero(rows)), pool) > _SPLIT else len(able)
+    sizes = range(LEAST_ANSWERS, min(most, len(able)) + 1)
     return [tuple(sorted(able[:n], key=lambda one: (cost[one], one))) for n in sizes]
+
+
+def split(of: Outcomes, pool: Sequence[int]) -> float:
+    """Return the share of pairs of right answers to a prompt whose keys differ."""
+    columns = list(pool)
+    right = (np.nan_to_num(of.quality[:, columns]) > 0.5) & of.has[:, columns]  # noqa: PLR2004 (half right)
+    pairs = right[:, :, None] & right[:, None, :] & ~np.eye(len(columns), dtype=bool)
+    equal = pairs & of.same[:, columns][:, :, columns]
+    return 1 - float(equal.sum()) / float(max(1, pairs.sum()))
 
 
 def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float) -> list[Course | None]:
@@ -391,7 +411,7 @@ def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float
 
     ``floor`` and ``task_floor`` are the least mean change of quality out of fold, of all prompts and of each
     task. No threshold is wider than ``WIDEST``, however well it did out of fold; all are narrowed together
-    until the floors are kept.
+    until the floors are kept. From few prompts both are stricter, as the choice is less sure.
     """
     of = fitted.of
     every = [
@@ -399,7 +419,10 @@ def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float
     ]
     sizes = [int((of.task == task).sum()) for task in range(len(of.tasks))]
     spent = [float(of.cost[of.task == task, of.reference].sum()) for task in range(len(of.tasks))]
-    for widest in range(len(THRESHOLDS) - 1, -1, -1):
+    seen = min(1.0, of.size / _ENOUGH)
+    floor, task_floor = floor + 0.004 * (1 - seen), task_floor + 0.006 * (1 - seen)
+    dared = sum(one <= WIDEST * seen**0.5 * (1 + 1e-9) for one in THRESHOLDS)
+    for widest in range(dared - 1, -1, -1):
         picked = [_pick(curves, widest, task_floor * n) for curves, n in zip(every, sizes, strict=True)]
         if sum(float(one[0].change[one[1]]) for one in picked if one) >= floor * of.size:
             return [
@@ -426,7 +449,8 @@ def _pick(curves: list[Curve], widest: int, least: float) -> tuple[Curve, int] |
     """
     found: list[tuple[float, Curve, int]] = []
     for one in curves:
-        kept = [at for at in range(widest + 1) if one.change[at] >= least and one.saved[at] > 0]
+        sure = one.change - _DOUBT * one.error
+        kept = [at for at in range(widest + 1) if sure[at] >= least and one.saved[at] > 0]
         if kept:
             at = kept[-1]
             found.append((float(one.saved[at] + one.change[at] / WIDEST), one, at))

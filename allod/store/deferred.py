@@ -121,7 +121,10 @@ class DeferredTable:
     def due(self, now_ms: int, limit: int) -> list[Waiting]:
         """Return requests whose time has come, those first that must begin first."""
         return self._rows(
-            "status = 'queued' AND start_at_ms <= ? ORDER BY latest_at_ms, id LIMIT ?", now_ms, limit
+            "ended_at_ms IS NULL AND status = 'queued' AND start_at_ms <= ? "
+            "ORDER BY latest_at_ms, id LIMIT ?",
+            now_ms,
+            limit,
         )
 
     def to_end(self, now_ms: int) -> list[Waiting]:
@@ -145,6 +148,18 @@ class DeferredTable:
             *((text, self._origin) if app is None else (f"{text} AND app = ?", self._origin, app))
         )
         return int(rows[0][0]), int(rows[0][1])
+
+    def ahead(self) -> tuple[int, int | None]:
+        """Return how many have not ended, and when the first of them is to begin (UTC milliseconds)."""
+        text = "SELECT count(*), min(start_at_ms) FROM deferred WHERE origin = ? AND ended_at_ms IS NULL"
+        (found,) = self._database.read(text, self._origin)
+        return int(found[0]), None if found[1] is None else int(found[1])
+
+    def first_end(self) -> int | None:
+        """Return when the first of those that have ended did, in UTC milliseconds."""
+        text = "SELECT min(ended_at_ms) FROM deferred WHERE origin = ? AND ended_at_ms IS NOT NULL"
+        (found,) = self._database.read(text, self._origin)
+        return None if found[0] is None else int(found[0])
 
     def claim(self, row: Waiting, receipt: str) -> bool:
         """Take a queued request to be run under this receipt; False if it is not to be had any more.

@@ -74,8 +74,8 @@ class Statements:
         )
         self.put_deferred = upsert("deferred", DEFERRED, ("id",), mark)
         self.erase_deferred = (
-            "UPDATE deferred SET status = 'erased', deferral = NULL, request = NULL, shown = NULL, head = NULL, "
-            f"subject = NULL WHERE subject = {mark} OR receipt = {mark}"
+            "UPDATE deferred SET status = 'erased', deferral = NULL, request = NULL, "  # noqa: S608
+            f"shown = NULL, head = NULL, subject = NULL WHERE subject = {mark} OR receipt = {mark}"
         )
         self.subject = f"SELECT salt FROM subject WHERE lookup = {mark}"  # noqa: S608
         self.version = "SELECT max(version) FROM migration"

@@ -157,6 +157,14 @@ DEFERRED: Final = Table(
 """Work that waits for its hour, and its answers until they are fetched (``deferred``). ``request``, ``shown``
 and ``head`` are content; ``subject`` is where the person's salt is found (``subject.lookup``)."""
 
+DEFERRED_STATE: Final = Index(
+    "deferred_state",
+    *(DEFERRED.c[name] for name in ("origin", "ended_at_ms", "status", "start_at_ms", "deadline_at_ms")),
+    DEFERRED.c.app,
+    DEFERRED.c.size_bytes,
+)
+"""What is due, too late or over, and how much there is, without reading content."""
+
 APPLIED: Final = Table(
     "applied",
     METADATA,

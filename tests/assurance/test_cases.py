@@ -56,7 +56,7 @@ def test_numbers_and_values_are_written_as_answers_have_them() -> None:
         ({"prompt": "?", "expected": "1", "tolerance": "nan"}, "fraction"),
         ({"prompt": "?", "expected": "1", "tolerance": 1}, "fraction"),
         ({"prompt": "?", "expected": "1", "checker": "telepathy"}, "no case"),
-        ({"prompt": "?", "expected": "1", "answer": "1"}, "no case"),
+        ({"prompt": "?", "expected": "1", "reply": "1"}, "no case"),
         (["prompt"], "no case"),
     ],
 )

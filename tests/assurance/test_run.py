@@ -15,10 +15,8 @@ from allod.assurance.evaluation import (
     decode,
     difference,
     encode,
-    judged_rate,
     score_of,
 )
-from allod.assurance.judge import errors
 from allod.assurance.run import Order, Reply, left, run
 from allod.domain.errors import Integrity, Unavailable
 
@@ -118,16 +116,6 @@ def test_a_judge_that_cannot_judge_gives_no_success() -> None:
         0
     ]
     assert nobody.status == "failed"
-
-
-def test_a_judged_rate_without_labels_is_open() -> None:
-    items = tuple(
-        Item(case=f"c{i}", task="t", deployment="d", status="right", why="", judged=True) for i in range(50)
-    )
-    open_end = judged_rate(done(items), "d", None, errors([]))
-    assert (open_end.low, open_end.high) == (0, 1)
-    known = errors([(True, True)] * 80 + [(False, False)] * 80)
-    assert judged_rate(done(items), "d", None, known).low > 0.8
 
 
 @pytest.mark.parametrize("change", [b" ", b"x", b""])

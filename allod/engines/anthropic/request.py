@@ -90,7 +90,7 @@ def _translated(call: ChatCall, model: str) -> Prepared:
     if talk.system:
         body["system"] = [{"type": "text", "text": text} for text in talk.system]
     answer_tool = _tools_and_shape(call, body, accepts)
-    _think(body, call.effort, accepts, unsigned=_unsigned_loop(talk.turns))
+    _think(body, call.effort, accepts, unsigned=_unsigned_loop(talk.turns), most=call.thinking_tokens)
     _sample(body, call.body, accepts)
     if sequences := neutral.stops(call.body):
         body["stop_sequences"] = sequences
@@ -112,7 +112,7 @@ def _native(call: ChatCall, given: dict[str, Any], model: str) -> Prepared:
     kept = {key: value for key, value in kept.items() if not str(key).lower().startswith("allod")}
     if kept:
         body["metadata"] = kept
-    _native_depth(body, call.effort, traits(model))
+    _native_depth(body, call.effort, traits(model), call.thinking_tokens)
     betas = given.get("anthropic_beta") or given.get("betas") or []
     named = [betas] if isinstance(betas, str) else betas if isinstance(betas, list) else []
     return Prepared(body=body, native=True, betas=tuple(_clean(named)))
@@ -125,12 +125,12 @@ def _clean(named: Iterable[object]) -> Iterator[str]:
         yield value
 
 
-def _native_depth(body: dict[str, Any], effort: Effort | None, accepts: Traits) -> None:
+def _native_depth(body: dict[str, Any], effort: Effort | None, accepts: Traits, own: int | None) -> None:
     """Keep the caller's own thinking unless the call narrows it; say ``disabled`` where it is silent."""
     asked = body.get("thinking")
     thinks = isinstance(asked, dict) and asked.get("type") != "disabled"
     if effort == "none" or not isinstance(asked, dict) or not thinks:
-        _think(body, "none" if asked is not None else effort, accepts, unsigned=False)
+        _think(body, "none" if asked is not None else effort, accepts, unsigned=False, most=own)
         return
     config = _object(body.get("output_config"))
     told = config.get("effort")
@@ -140,7 +140,7 @@ def _native_depth(body: dict[str, Any], effort: Effort | None, accepts: Traits) 
     if type(budget) is int:
         limit = body["max_tokens"]
         most = budget if budget < limit else limit - limit // 4
-        most = min(most, CEILINGS.get(effort, most)) if effort is not None else most
+        most = min(most, own or CEILINGS.get(effort, most)) if effort is not None else most
         narrowed = {**asked, "budget_tokens": most}
         body["thinking"] = narrowed if most >= SMALLEST_BUDGET_TOKENS else {"type": "disabled"}
 
@@ -149,7 +149,14 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _think(body: dict[str, Any], effort: Effort | None, accepts: Traits, *, unsigned: bool) -> None:
+def _think(
+    body: dict[str, Any],
+    effort: Effort | None,
+    accepts: Traits,
+    *,
+    unsigned: bool,
+    most: int | None = None,
+) -> None:
     """Say explicitly whether to think and how hard.
 
     A forced tool and thinking exclude each other: the tool wins. A budget model in an open tool loop needs
@@ -171,7 +178,7 @@ def _think(body: dict[str, Any], effort: Effort | None, accepts: Traits, *, unsi
     budget = 0
     if wanted is not None and not forced and not unsigned:
         limit = body["max_tokens"]
-        budget = min(BUDGETS[wanted], limit - limit // 4)
+        budget = min(most or BUDGETS[wanted], limit - limit // 4)
     if budget >= SMALLEST_BUDGET_TOKENS:
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
     else:

@@ -53,8 +53,11 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     signatures: bool = False
 
 
-def thinking(model: str, effort: Effort | None, max_output_tokens: int) -> Thinking:
-    """Tell ``thinkingConfig`` for a model and a depth; budgets leave a quarter of the limit to the answer."""
+def thinking(model: str, effort: Effort | None, max_output_tokens: int, most: int | None = None) -> Thinking:
+    """Tell ``thinkingConfig`` for a model and a depth; budgets leave a quarter of the limit to the answer.
+
+    ``most`` stands in the place of the budget of the depth.
+    """
     name = model.lower()
     wanted = effort if effort != "none" else None
     if "gemini" in name:
@@ -67,7 +70,7 @@ def thinking(model: str, effort: Effort | None, max_output_tokens: int) -> Think
     least = LEAST_PRO_BUDGET_TOKENS if "gemini" in name and "pro" in name else 0
     budget = least
     if wanted is not None:
-        budget = max(least, min(BUDGETS[wanted], max_output_tokens - max_output_tokens // 4))
+        budget = max(least, min(most or BUDGETS[wanted], max_output_tokens - max_output_tokens // 4))
     shown = {"includeThoughts": True} if wanted is not None else {}
     return Thinking(config={"thinkingBudget": budget, **shown}, off=least == 0)
 

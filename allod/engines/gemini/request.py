@@ -47,7 +47,7 @@ def prepare(call: ChatCall, model: str) -> dict[str, Any]:
     """
     neutral.demand_known(call.body, SUPPORTED, "the Gemini API")
     talk = neutral.conversation(call.body)
-    think = thinking(model, call.effort, call.max_output_tokens)
+    think = thinking(model, call.effort, call.max_output_tokens, call.thinking_tokens)
     config: dict[str, Any] = {"maxOutputTokens": call.max_output_tokens}
     if think.config is not None:
         config["thinkingConfig"] = think.config

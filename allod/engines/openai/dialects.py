@@ -8,11 +8,15 @@ Sources, read in November 2026:
 - azure: "Azure OpenAI in Azure AI Foundry Models REST API": ``api-key`` header; either the ``/openai/v1``
   surface or deployment paths with ``api-version``.
 - vllm: "Reasoning Outputs" (``chat_template_kwargs.enable_thinking``, answer field ``reasoning``),
-  "OpenAI-Compatible Server" (extra parameters, ``/tokenize``), "Metrics".
-- sglang: "OpenAI APIs", "Reasoning Parser", "Production Metrics".
+  "OpenAI-Compatible Server" (extra parameters, ``/tokenize``), "Metrics"; ``thinking_token_budget``, refused
+  by a server without a reasoning parser (vllm-project/vllm pull request 20859).
+- sglang: "OpenAI APIs", "Reasoning Parser", "Production Metrics", "Thinking Budget": ``custom_params`` with
+  ``thinking_budget``, held to by ``--enable-strict-thinking``.
 - trtllm: "trtllm-serve" and its Prometheus endpoint ``/prometheus/metrics``.
 - ollama: "OpenAI compatibility": ``reasoning_effort`` with ``none``; signed-in servers run cloud models.
-- llama-server: llama.cpp server README: ``chat_template_kwargs``, ``/tokenize``, ``/apply-template``.
+- llama-server: llama.cpp server README: ``chat_template_kwargs``, ``/tokenize``, ``/apply-template``;
+  ``thinking_budget_tokens`` per request (ggml-org/llama.cpp pull requests 20297 and 23673), ignored by older
+  builds; where the budget is spent the end of thinking is forced.
 - mistral: "Chat" API reference and "Reasoning: adjustable"; unknown fields are answered with 422.
 - deepseek: "Thinking Mode": ``thinking.type`` and ``reasoning_effort`` low, high, max.
 """
@@ -25,7 +29,10 @@ from typing import Final, Literal
 
 import msgspec
 
-Thinking = Literal["openai", "effort", "template", "template-effort", "ollama", "deepseek", "mistral"]
+Thinking = Literal[
+    "openai", "effort", "template", "template-effort", "ollama", "deepseek", "mistral", "named"
+]
+Budget = Literal["thinking_budget_tokens", "thinking_token_budget", "custom_params"]
 Counting = Literal["vllm", "llama-server"]
 
 CORE: Final = frozenset(
@@ -42,7 +49,8 @@ ADVISORY: Final = frozenset(
 
 OWNED: Final = frozenset(
     "model stream stream_options max_tokens max_completion_tokens reasoning_effort reasoning thinking think "
-    "enable_thinking thinking_budget include_reasoning prompt_mode chat_template_kwargs".split()
+    "enable_thinking thinking_budget thinking_budget_tokens thinking_token_budget reasoning_budget_tokens "
+    "include_reasoning prompt_mode chat_template_kwargs".split()
 )
 """Fields the driver writes itself, from the call and never from the caller's body."""
 
@@ -66,6 +74,9 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         name: the ``engine`` of a deployment.
         limit: name of the output limit.
         thinking: how depth is sent (see ``request.set_depth``).
+        budget: the field for the most tokens of thinking, None where there is none.
+        always_budget: whether a budget goes with every depth, or only where the deployment sets one: servers
+            that were not started for it answer 400.
         extensions: parameters taken beside the core; None takes any.
         lacks: core parameters it does not take.
         hints: advisory parameters it takes.
@@ -81,6 +92,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     name: str
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     thinking: Thinking = "effort"
+    budget: Budget | None = None
+    always_budget: bool = False
     extensions: frozenset[str] | None = frozenset()
     lacks: frozenset[str] = frozenset()
     hints: frozenset[str] = frozenset()
@@ -111,12 +124,13 @@ _ROWS: Final = (
         hints=frozenset({"user", "prompt_cache_key", "safety_identifier"}),
     ),
     Dialect(
-        name="vllm", thinking="template-effort", extensions=_SAMPLING | _GUIDED, hints=frozenset({"user"}),
+        name="vllm", thinking="template-effort", budget="thinking_token_budget",
+        extensions=_SAMPLING | _GUIDED, hints=frozenset({"user"}),
         metrics="/metrics", running=("vllm:num_requests_running",), waiting=("vllm:num_requests_waiting",),
         cache_used=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"), counting="vllm",
     ),
     Dialect(
-        name="sglang", thinking="template-effort",
+        name="sglang", thinking="template-effort", budget="custom_params",
         extensions=_SAMPLING | frozenset({"regex", "ebnf", "lora_path", "separate_reasoning", "ignore_eos"}),
         metrics="/metrics", running=("sglang:num_running_reqs",), waiting=("sglang:num_queue_reqs",),
         cache_used=("sglang:token_usage",),
@@ -134,6 +148,7 @@ _ROWS: Final = (
     ),
     Dialect(
         name="llama-server", thinking="template", extensions=_SAMPLING | _LLAMA,
+        budget="thinking_budget_tokens", always_budget=True,
         metrics="/metrics", running=("llamacpp:requests_processing",), counting="llama-server",
         waiting=("llamacpp:requests_deferred",), cache_used=("llamacpp:kv_cache_usage_ratio",),
     ),

@@ -20,6 +20,9 @@ _GPT: Final = re.compile(r"gpt-(\d+)(?:\.(\d+))?(?!\d)(?![a-z])")
 _O_SERIES: Final = re.compile(r"o[1-9](?:-|\Z)")
 _ADJUSTABLE: Final = re.compile(r"mistral-(?:small-(?:latest|2[6-9]\d\d)|medium-3[.-]5)")
 _LOW_MEDIUM_HIGH: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+BUDGETS: Final[dict[Effort, int]] = {"low": 1_024, "medium": 4_096, "high": 16_384, "xhigh": 32_768}
+"""Tokens of thinking per depth where a server is told a budget, unless the deployment has its own; ``max``
+may take all but what is left for the answer, a quarter of the output limit."""
 _DEEPSEEK: Final = {"low": "low", "medium": "high", "high": "high", "xhigh": "high", "max": "max"}
 
 
@@ -40,6 +43,7 @@ def chat_body(call: ChatCall, model: str, dialect: Dialect) -> dict[str, Any]:
         if dialect.stream_usage:
             body["stream_options"] = _stream_options(call.body.get("stream_options"), dialect)
     _set_depth(body, model, call.effort or "none", dialect)
+    _set_budget(body, call, dialect)
     if dialect.name == "mistral":
         _for_mistral(body)
     return body
@@ -128,8 +132,23 @@ def _set_depth(body: dict[str, Any], model: str, effort: Effort, dialect: Dialec
         said = "high" if thinks else "none" if adjustable else None
     elif way == "openai":
         said = openai_effort(model, effort)
+    elif way == "named":
+        said = effort if thinks else None
     if said is not None:
         body["reasoning_effort"] = said
+
+
+def _set_budget(body: dict[str, Any], call: ChatCall, dialect: Dialect) -> None:
+    """Write how much thinking may take; a quarter of the output limit is left for the answer."""
+    if dialect.budget is None or call.effort in (None, "none"):
+        return
+    most = call.thinking_tokens
+    if most is None:
+        if not dialect.always_budget:
+            return
+        most = BUDGETS.get(call.effort, call.max_output_tokens)
+    most = min(most, call.max_output_tokens - call.max_output_tokens // 4)
+    body[dialect.budget] = {"thinking_budget": most} if dialect.budget == "custom_params" else most
 
 
 def openai_effort(model: str, effort: Effort) -> str | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+import msgspec
+
 from allod.domain.chat import ChatCall
 from allod.domain.fleet import Deployment
 from allod.engines.contract import Description, EngineContext, EngineFault
@@ -28,6 +30,7 @@ class ScriptedEngine(OpenAIEngine):
     def __init__(self, deployment: Deployment, context: EngineContext) -> None:
         way = None if deployment.base_url else ScriptedWire()
         super().__init__(deployment, context, dialect="compatible", wire=way)
+        self._dialect = msgspec.structs.replace(self._dialect, thinking="named")
 
     def describe(self) -> Description:
         """Say that nothing real runs here."""

@@ -30,6 +30,10 @@ _WISH: Final = re.compile(
     re.IGNORECASE,
 )
 _SLOW: Final = re.compile(r"slow-([0-9]{1,6})\Z")
+_THINK: Final = re.compile(r"think-(hidden-)?([0-9]{1,5})\Z")
+_NEEDS: Final = re.compile(r"\bneeds (none|low|medium|high|xhigh|max)\b")
+_NEEDED: Final = ((128, "none"), (192, "low"), (224, "medium"), (240, "high"), (248, "xhigh"), (256, "max"))
+"""Of 256 questions so many need no more than this depth."""
 _STATUS: Final = re.compile(r"http-([45][0-9]{2})(-bare)?\Z")
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -74,7 +78,13 @@ BEHAVIOURS: Final[Mapping[str, str]] = {
     "crlf": "a stream with CR LF line ends",
     "comments": "a stream with comments between its events",
     "slow-<ms>": "an answer after so many milliseconds",
+    "think-<n>": "obey after n tokens of reasoning per step of depth, if the question needs no more depth",
+    "think-hidden-<n>": "the same, with reasoning billed as output and neither shown nor counted apart",
 }
+STEPS: Final[Mapping[str, int]] = {"none": 0, "low": 1, "medium": 2, "high": 4, "xhigh": 8, "max": 16}
+"""Steps of depth by ``reasoning_effort``: a thinking script takes n tokens for each."""
+UNSOLVED: Final = "I do not know."
+"""What a thinking script says when the question needed more depth."""
 
 
 class ScriptError(Exception):
@@ -102,19 +112,20 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """What one choice says; ``tokens`` are the pieces of ``text``."""
+    """What one choice says; ``tokens`` are the pieces of ``text``, ``hidden`` thinking that is not shown."""
 
     text: str = ""
     reasoning: str = ""
     tokens: tuple[str, ...] = ()
     calls: tuple[Call, ...] = ()
     finish: Finish = "stop"
+    hidden: int = 0
 
     @property
     def count(self) -> int:
-        """Output tokens: text, reasoning, names and arguments."""
+        """Output tokens: text, reasoning shown and hidden, names and arguments."""
         calls = sum(count(call.name) + count(call.arguments) for call in self.calls)
-        return len(self.tokens) + calls + count(self.reasoning)
+        return len(self.tokens) + calls + count(self.reasoning) + self.hidden
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +159,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
             "total_tokens": self.prompt_tokens + written,
             "prompt_tokens_details": {"cached_tokens": 0},
             "completion_tokens_details": {"reasoning_tokens": count(self.line.reasoning) * self.choices},
-        }
+        } | ({"completion_tokens_details": None} if self.line.hidden else {})
 
 
 def count(text: str) -> int:
@@ -163,7 +174,7 @@ def tokens_of(text: str) -> tuple[str, ...]:
 
 def is_model(name: str) -> bool:
     """Tell whether a model name chooses a behaviour."""
-    return name in BEHAVIOURS or _SLOW.match(name) is not None or _STATUS.match(name) is not None
+    return name in BEHAVIOURS or any(form.match(name) for form in (_SLOW, _STATUS, _THINK))
 
 
 def write_script(body: Any) -> Script:
@@ -262,12 +273,52 @@ def _line(model: str, body: dict[str, Any], messages: list[dict[str, Any]], dige
             return Line(calls=(Call(f"call_{digest[24:48]}", name, arguments),), finish="tool_calls")
     if model == "obey":
         return Line(text=_obeyed(body, last, said))
+    think = _THINK.match(model)
+    if think is not None:
+        return _thinking(body, last, said, int(think[2]), hidden=think[1] is not None)
     if model == "echo":
         return Line(text=said or "(nothing)")
     if model == "tool" and last["role"] == "tool":
         return Line(text=f"The tool said: {said}")
     reasoning = "First one thing, then the other." if model.startswith("think") else ""
     return Line(text="This is a scripted answer, the same for every question.", reasoning=reasoning)
+
+
+def _thinking(
+    body: Mapping[str, Any], last: Mapping[str, Any], said: str, each: int, *, hidden: bool
+) -> Line:
+    """Think as deep as asked, and be right only if that was deep enough (``needs <depth>`` in the message).
+
+    A message that does not say needs what its digest says: half of all need none, and each further depth half
+    of the rest. Thinking that reaches the output limit leaves no answer.
+    """
+    effort = body.get("reasoning_effort") or "none"
+    steps = STEPS.get(effort) if isinstance(effort, str) else None
+    if steps is None:
+        raise ScriptError(400, f"reasoning_effort is one of {', '.join(STEPS)}", param="reasoning_effort")
+    told = _NEEDS.search(said)
+    drawn = hashlib.sha256(said.encode()).digest()[0]
+    needed = told[1] if told else next(depth for most, depth in _NEEDED if drawn < most)
+    thought = steps * each
+    limit = _limit(body)
+    whole = thought < limit
+    thought = min(thought, limit)
+    text = (_obeyed(body, last, said) if steps >= STEPS[needed] else UNSOLVED) if whole else ""
+    reasoning = "" if hidden else " ".join(["so"] * thought)
+    return Line(
+        text=text,
+        reasoning=reasoning,
+        hidden=thought if hidden else 0,
+        finish="stop" if whole else "length",
+    )
+
+
+def _limit(body: Mapping[str, Any]) -> int:
+    """Return the output limit in force."""
+    return min(
+        _whole_number(body, "max_completion_tokens", DEFAULT_MAX_TOKENS, 1, 1 << 30),
+        _whole_number(body, "max_tokens", DEFAULT_MAX_TOKENS, 1, 1 << 30),
+    )
 
 
 def _obeyed(body: Mapping[str, Any], last: Mapping[str, Any], said: str) -> str:
@@ -347,10 +398,7 @@ def _chosen_tool(body: Mapping[str, Any], *, always: bool, last_role: str) -> st
 
 def _limited(line: Line, body: Mapping[str, Any]) -> Line:
     """Honour stop sequences and the output limit."""
-    limit = min(
-        _whole_number(body, "max_completion_tokens", DEFAULT_MAX_TOKENS, 1, 1 << 30),
-        _whole_number(body, "max_tokens", DEFAULT_MAX_TOKENS, 1, 1 << 30),
-    )
+    limit = _limit(body)
     text = line.text
     stops = body.get("stop") or []
     for stop in [stops] if isinstance(stops, str) else stops if isinstance(stops, list) else []:
@@ -365,4 +413,4 @@ def _limited(line: Line, body: Mapping[str, Any]) -> Line:
     elif calls and count(calls[0].arguments) > limit:
         cut = "".join(tokens_of(calls[0].arguments)[:limit])
         calls, finish = (Call(calls[0].id, calls[0].name, cut),), "length"
-    return Line(text=text, reasoning=line.reasoning, tokens=tokens, calls=calls, finish=finish)
+    return msgspec.structs.replace(line, text=text, tokens=tokens, calls=calls, finish=finish)

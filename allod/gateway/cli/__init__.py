@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "bundle": "carry models, packs and prices to a disconnected site, signed; import what came",
     "log": "verify the log at rest, show its checkpoint",
     "receipt": "list, get, show and verify receipts",
+    "queue": "what waits for a cheaper hour: list, show, cancel",
     "doctor": "look for what is wrong, and say what to do",
 }
 DONE, FAILED, USAGE, INTEGRITY, REFUSED, UNAVAILABLE = range(6)

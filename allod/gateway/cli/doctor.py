@@ -82,9 +82,11 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
     yield Finding(
         "disk", "wrong" if low else "ok", room, "free at least 1 GiB for log and vault" if low else ""
     )
-    from allod.gateway.cli import doctor_log  # noqa: PLC0415
+    from allod.gateway.cli import doctor_log, doctor_promise, doctor_routing  # noqa: PLC0415
 
-    for look in (_packs, _supply, _vault, _deployments, doctor_log.witnesses, doctor_log.pruning, _running):
+    looks = (_packs, _supply, _vault, _deployments, doctor_log.witnesses, doctor_log.pruning)
+    routing = (doctor_routing.evaluations, doctor_routing.tokenizers, doctor_promise.promises)
+    for look in (*looks, *routing, _running):
         yield from _guarded(look, setting)
 
 

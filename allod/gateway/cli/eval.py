@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from allod.assurance.cases import CHECKERS, CheckerName, read_suite
-from allod.assurance.evaluation import FORMAT, Evaluation, difference, score_of, total_cost
+from allod.assurance.evaluation import (
+    FORMAT,
+    Evaluated,
+    Evaluation,
+    difference,
+    judge_errors,
+    judged_rate,
+    score_of,
+    total_cost,
+)
 from allod.assurance.run import Order, Reply, left, run
 from allod.domain.errors import Invalid, Unavailable
+from allod.domain.fleet import EFFORTS
 from allod.domain.money import plain, rfc3339
 from allod.gateway import evaluations
-from allod.gateway.cli import out, say
+from allod.gateway.cli import eval_prior, eval_promise, eval_use, out, say
 from allod.gateway.cli.options import app_named, config_option, json_option, now_ms
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from allod.assurance.cases import Case, Message
     from allod.assurance.evaluation import Item
     from allod.assurance.scores import Interval, Score
+    from allod.domain.fleet import App
     from allod.gateway.cli.client import Answered, Client
     from allod.gateway.compose import Setting
     from allod.gateway.evaluations import Kept
@@ -33,6 +44,7 @@ if TYPE_CHECKING:
 OK, REFUSED_BY_LAW, NOBODY = 200, 403, 401
 LEFT: Final = 2
 """Columns of words."""
+COMMIT_S: Final = 5.0
 CLIENT_S: Final = 200.0
 """A command's key lives longer than this."""
 
@@ -40,6 +52,11 @@ CLIENT_S: Final = 200.0
 @click.group("eval")
 def command() -> None:
     """Which deployment is good enough for which task, on your own examples."""
+
+
+for one in (eval_use.use_command, eval_use.drop_command, eval_use.status_command, eval_prior.command):
+    command.add_command(one)
+command.add_command(eval_promise.command)
 
 
 class Link:
@@ -103,6 +120,7 @@ def _reply(answered: Answered, total_ms: int) -> Reply:
             cost_usd=answered.headers.get("allod-cost", "0"),
             input_tokens=usage.get("prompt_tokens", 0),
             output_tokens=usage.get("completion_tokens", 0),
+            reasoning_tokens=int(answered.headers.get("allod-thinking-tokens", "0")),
             total_ms=total_ms,
             simulated=answered.headers.get("allod-simulated") == "true",
         )
@@ -153,6 +171,7 @@ def run_command(
 
     setting = compose.setting(config_path)
     app = app_named(setting.fleet, app_id)
+    _check_depth(app, effort)
     for name in (*deployments, *((judge,) if judge else ())):
         if name not in setting.fleet.deployments:
             known = ", ".join(setting.fleet.deployments)
@@ -167,6 +186,17 @@ def run_command(
     order = Order(suite=suite, deployments=deployments, judge=judge, repeats=repeat, at_once=at_once)
     kept = _run(setting, order, app.id, effort, max_tokens, quiet=as_json)
     print_evaluation(kept, as_json=as_json)
+
+
+def _check_depth(app: App, effort: str | None) -> None:
+    """Refuse a depth the app may not ask for: answers would come from less, under a name they do not have."""
+    if effort is not None and app.effort is not None and EFFORTS.index(app.effort) < EFFORTS.index(effort):
+        raise Invalid(
+            f"app {app.id} may not ask at effort {effort}",
+            f"its own is at most {app.effort}",
+            "say --app of one that may, or raise `effort` of the app",
+            param="effort",
+        )
 
 
 def _run(
@@ -200,11 +230,36 @@ def _run(
             app=app,
             home=setting.home.root.name,
             judge=order.judge,
-            items=found,
+            items=tuple(item for item in found if item.label is None),
+            evaluated=_evaluated(setting, found),
+            effort=effort,
+            labels=tuple(item for item in found if item.label is not None),
         ),
     )
     part.unlink(missing_ok=True)
     return kept
+
+
+def _evaluated(setting: Setting, items: tuple[Item, ...]) -> dict[str, Evaluated]:
+    """Say what each deployment was, by the first and the last question it was asked."""
+    from allod.gateway.capabilities import evaluated_by  # noqa: PLC0415
+    from allod.gateway.cli.client import database  # noqa: PLC0415
+
+    until = time.monotonic() + COMMIT_S
+
+    def wait() -> bool:
+        time.sleep(0.05)
+        return time.monotonic() < until
+
+    receipts: dict[str, list[str]] = {}
+    for item in items:
+        if item.label is None and item.receipt is not None:
+            receipts.setdefault(item.deployment, []).append(item.receipt)
+    with database(setting) as tables:
+        known = {
+            name: evaluated_by(tables, name, (min(some), max(some)), wait) for name, some in receipts.items()
+        }
+    return {name: one for name, one in known.items() if one is not None}
 
 
 @contextlib.contextmanager
@@ -267,6 +322,7 @@ def _summary(kept: Kept, reference: str | None = None) -> dict[str, Any]:
             "task": task,
             "deployment": name,
             **_numbers(score_of(found, name, task)),
+            "corrected": _bounds(judged_rate(found, name, task)),
             "against": first,
             "difference": _bounds(difference(found, name, first, task)) if name != first else None,
         }
@@ -279,6 +335,8 @@ def _summary(kept: Kept, reference: str | None = None) -> dict[str, Any]:
         "suite": found.suite,
         "cases": len({item.case for item in found.items}),
         "judge": found.judge,
+        "judge_errors": {task: _errors(found, task) for task in found.tasks} if found.judge else {},
+        "effort": found.effort,
         "cost_usd": total_cost(found.items),
         "simulated": any(item.simulated for item in found.items),
         "scores": rows,
@@ -322,9 +380,43 @@ def print_evaluation(kept: Kept, *, reference: str | None = None, as_json: bool)
     say(f"  evaluation  {kept.digest}")
     say(f"  cost        {whole['cost_usd']} USD for {whole['cases']} cases")
     if whole["judge"]:
-        say(f"  judge       {whole['judge']}; its errors were not measured: these rates are its opinion")
+        _say_judge(whole)
     if whole["simulated"]:
         say("  simulated   answers of a scripted deployment are in these figures")
+
+
+def _errors(found: Evaluation, task: str) -> dict[str, Any] | None:
+    """Return how far the judge of a task may be believed; None where nobody measured that."""
+    known = judge_errors(found, task)
+    if known is None:
+        return None
+    return {
+        "labelled": known.labelled,
+        "right_called_right": _bounds(known.sensitivity),
+        "wrong_called_wrong": _bounds(known.specificity),
+    }
+
+
+def _say_judge(whole: dict[str, Any]) -> None:
+    say(f"  judge       {whole['judge']}")
+    judged: dict[str, list[dict[str, Any]]] = {}
+    for row in whole["scores"]:
+        if row["corrected"] is not None:
+            judged.setdefault(row["task"], []).append(row)
+    for task, rows in judged.items():
+        known = whole["judge_errors"][task]
+        if known is None:
+            say(f"    {task}: its errors were not measured: these rates are its opinion, and never count")
+            continue
+        right, wrong = known["right_called_right"], known["wrong_called_wrong"]
+        say(
+            f"    {task}: of answers a person called right it called {100 * right[0]:.0f} % right, "
+            f"of wrong ones {100 * wrong[0]:.0f} % wrong ({known['labelled']} labelled)"
+        )
+        for row in rows:
+            value, low, high = row["corrected"]
+            bounds = f"{100 * low:.1f} to {100 * high:.1f}"
+            say(f"      {row['deployment']}: judged cases corrected to {100 * value:.1f} % ({bounds})")
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -10,9 +10,10 @@ import click
 
 from allod.admission.admit import AUTO, Index, admit
 from allod.domain.errors import Invalid, Refused
+from allod.domain.fleet import EFFORTS, LANGUAGE
 from allod.domain.money import plain
 from allod.domain.request import Labels, Sizes
-from allod.gateway.cli import REFUSED, out, say
+from allod.gateway.cli import REFUSED, depth_lines, out, promise_lines, say
 from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import (
     air_gap_option,
@@ -22,12 +23,16 @@ from allod.gateway.cli.options import (
     now_ms,
     request_options,
 )
+from allod.routing.plan import known_of
+from allod.routing.question import facts_of
+from allod.routing.record import plain_data
 
 if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from allod.domain.decision import Candidate, DecidingRule
+    from allod.domain.decision import Attempt, Candidate, DecidingRule
+    from allod.domain.fleet import CapabilityEvidence, Effort, Fleet
     from allod.gateway.decide import Decider, Decision
 
 DEFAULT_INPUT_TOKENS = 1000
@@ -36,6 +41,11 @@ NO_RECEIPT = "r_00000000_00000000000000000000000000"
 
 @click.command("explain")
 @request_options
+@click.option(
+    "--effort",
+    type=click.Choice(EFFORTS),
+    help="the reasoning depth the caller asks for; where the task leaves it open, the most it may be",
+)
 @click.option("--input-tokens", type=click.IntRange(1), default=DEFAULT_INPUT_TOKENS, show_default=True)
 @click.option(
     "--as-of", "as_of", type=click.DateTime(["%Y-%m-%d"]), help="as the law and facts stand on a day"
@@ -49,6 +59,7 @@ def command(
     task: str | None,
     purpose: str | None,
     model: str | None,
+    effort: Effort | None,
     input_tokens: int,
     as_of: datetime | None,
     air_gap: bool,
@@ -69,8 +80,8 @@ def command(
         app=app_named(setting.fleet, app_id),
         surface="chat",
         model=model or AUTO,
-        labels=Labels(classes=classes, task=task, purpose=purpose),
-        needs=("text",),
+        labels=Labels(classes=classes, task=task, purpose=purpose, effort=effort),
+        needs=("text", *_languages(setting.fleet, model, task)),
         sizes=Sizes(body_bytes=0, input_tokens=input_tokens),
         stream=False,
         receipt=NO_RECEIPT,
@@ -78,11 +89,20 @@ def command(
     )
     decision = decider.decide(admitted, Health())
     refused = _refused(decider, decision)
+    promised = promise_lines.promise_of(setting.home, decider, decision)
     if as_json:
-        out(_as_json(decider, decision, admitted.classes, refused=refused))
+        said = _as_json(decider, decision, admitted.classes, refused=refused)
+        out(said if promised is None else {**said, "promise": promised})
     else:
         _print(decider, decision, admitted.classes, refused=refused)
+        promise_lines.print_promise(promised)
     sys.exit(REFUSED if refused else 0)
+
+
+def _languages(fleet: Fleet, model: str | None, task: str | None) -> tuple[str, ...]:
+    """Return the languages a task names; what an unwritten request is in nobody can tell."""
+    known = fleet.tasks.get(task or model or "")
+    return () if known is None else tuple(LANGUAGE + name for name in known.languages)
 
 
 def _refused(decider: Decider, decision: Decision) -> bool:
@@ -108,6 +128,13 @@ def _rule(rule: DecidingRule) -> dict[str, str]:
     }
 
 
+def _proven(decision: Decision) -> dict[str, CapabilityEvidence]:
+    """Return what evaluations and publications say of each lawful candidate, where they say something."""
+    facts = facts_of(decision.question).candidates
+    known = {one.deployment: one.evidence for one in facts if one.evidence is not None}
+    return known | depth_lines.evidence_of(decision.plan.candidates, facts)
+
+
 def _candidate(one: Candidate) -> dict[str, Any]:
     return {
         "deployment": one.deployment,
@@ -122,11 +149,21 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 def _as_json(
     decider: Decider, decision: Decision, classes: tuple[str, ...], *, refused: bool
 ) -> dict[str, Any]:
+    known = {name: plain_data(one) for name, one in _proven(decision).items()}
+    depths = depth_lines.depths_of(decision)
     return {
         "decision": "refused" if refused else "allowed",
         "classes": list(classes),
-        "candidates": [_candidate(one) for one in decision.plan.candidates],
+        "candidates": [
+            {
+                **_candidate(one),
+                "evidence": known.get(one.deployment),
+                **depth_lines.as_json(one, depths.get(one.deployment, ())),
+            }
+            for one in decision.plan.candidates
+        ],
         "plan": [a.deployment for a in decision.plan.attempts],
+        "efforts": [a.effort for a in decision.plan.attempts],
         "objective": decision.plan.objective,
         "why": decision.plan.why,
         "nearest": [{"deployment": n.deployment, "change": n.change} for n in decider.nearest(decision)],
@@ -145,23 +182,35 @@ def _as_json(
     }
 
 
+def _attempt(one: Attempt) -> str:
+    return one.deployment if one.effort is None else f"{one.deployment} at effort {one.effort}"
+
+
+def _print_candidate(one: Candidate, known: str) -> None:
+    if one.eligible:
+        quality = "unknown" if one.quality is None else plain(one.quality)
+        cost = "unknown" if one.cost_usd is None else plain(one.cost_usd)
+        score = "unknown" if one.sovereignty is None else f"{plain(one.sovereignty)} of 4"
+        say(f"  {one.deployment}: eligible")
+        say(f"    quality {quality}   expected cost {cost} USD   sovereignty {score}")
+        say_folded("    quality   ", known)
+        return
+    say(f"  {one.deployment}: excluded by {len(one.rules)} rule{'s' if len(one.rules) != 1 else ''}")
+    for rule in one.rules:
+        say_folded(f"    {rule.id}   ", f"({rule.law})" if rule.law else "")
+        say_folded("      got       ", rule.got)
+        say_folded("      required  ", rule.required)
+        say_folded("      source    ", rule.source)
+
+
 def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, refused: bool) -> None:
+    proven = {n: known_of(one) for n, one in _proven(decision).items()}
     say(f"{'REFUSED' if refused else 'ALLOWED'}   classes: {', '.join(classes)}")
+    depths = depth_lines.depths_of(decision)
     for one in decision.plan.candidates:
         say()
-        if one.eligible:
-            quality = "unknown" if one.quality is None else plain(one.quality)
-            cost = "unknown" if one.cost_usd is None else plain(one.cost_usd)
-            score = "unknown" if one.sovereignty is None else f"{plain(one.sovereignty)} of 4"
-            say(f"  {one.deployment}: eligible")
-            say(f"    quality {quality}   expected cost {cost} USD   sovereignty {score}")
-            continue
-        say(f"  {one.deployment}: excluded by {len(one.rules)} rule{'s' if len(one.rules) != 1 else ''}")
-        for rule in one.rules:
-            say_folded(f"    {rule.id}   ", f"({rule.law})" if rule.law else "")
-            say_folded("      got       ", rule.got)
-            say_folded("      required  ", rule.required)
-            say_folded("      source    ", rule.source)
+        _print_candidate(one, proven.get(one.deployment, "as declared"))
+        depth_lines.print_depths(one, depths.get(one.deployment, ()))
     near = decider.nearest(decision)
     if near:
         say()
@@ -173,7 +222,7 @@ def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, re
         by = waived[rule_id]
         say_folded(f"  {deployment}: ", f"{rule_id} waived by {by.signer}: {by.reason}")
     say()
-    order = " then ".join(a.deployment for a in decision.plan.attempts) or "nobody"
+    order = " then ".join(map(_attempt, decision.plan.attempts)) or "nobody"
     say_folded("  plan: ", f"{order}   ({decision.plan.objective}: {decision.plan.why})")
     unread = [pack.id for pack in decider.policy.packs if not pack.reviewed]
     if unread:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import click
 
-from allod.gateway.cli import vault
+from allod.gateway.cli import models_cost, vault
 from allod.gateway.cli.options import config_option, json_option
 
 
 @click.group("models")
 def command() -> None:
     """Models by digest: nothing runs that the vault did not verify."""
+
+
+command.add_command(models_cost.command)
 
 
 @command.command("list")

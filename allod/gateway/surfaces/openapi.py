@@ -16,6 +16,9 @@ from allod.gateway.surfaces.sse import ENCODE
 ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
+    ("GET", "/v1/responses/{id}"),
+    ("DELETE", "/v1/responses/{id}"),
+    ("POST", "/v1/responses/{id}/cancel"),
     ("POST", "/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
     ("POST", "/v1/embeddings"),
@@ -89,6 +92,11 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": _post("ChatRequest", "ChatCompletion", openai, streams=True),
         "/v1/responses": _post("ResponsesRequest", "Response", openai, streams=True),
+        "/v1/responses/{id}": {
+            **_get("Response", (400, 401, 404, 503), "id"),
+            "delete": _get("Deleted", (401, 404, 503), "id")["get"],
+        },
+        "/v1/responses/{id}/cancel": {"post": _get("Response", (401, 404, 503), "id")["get"]},
         "/v1/messages": _post("MessagesRequest", "AnthropicMessage", anthropic, streams=True),
         "/v1/messages/count_tokens": _post("CountRequest", "TokenCount", anthropic),
         "/v1/embeddings": _post("EmbeddingsRequest", "EmbeddingList", openai),
@@ -244,13 +252,16 @@ def _answers() -> dict[str, Any]:
                 "id": text,
                 "object": {"const": "response"},
                 "created_at": whole,
-                "status": {"enum": ["completed", "incomplete"]},
+                "status": {
+                    "enum": ["completed", "incomplete", "queued", "in_progress", "failed", "cancelled"]
+                },
                 "model": text,
                 "output": _list_of(thing),
-                "store": {"const": False},
+                "store": {"type": "boolean"},
                 "usage": {"type": ["object", "null"]},
             }
         ),
+        "Deleted": _object({"id": text, "object": {"const": "response"}, "deleted": {"const": True}}),
         "AnthropicMessage": _object(
             {
                 "id": text,

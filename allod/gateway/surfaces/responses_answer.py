@@ -22,7 +22,7 @@ class ResponsesEcho(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def echo_of(typed: wire.ResponsesRequest, body: dict[str, Any]) -> ResponsesEcho:
-    """Collect what the answer repeats. Whatever ``store`` says, only what waits is stored; the answer says so."""
+    """Collect what the answer repeats; only what waits is stored, whatever ``store`` says."""
     reasoning = typed.reasoning or wire.Reasoning()
     summary = reasoning.summary or reasoning.generate_summary
     text = dict(body.get("text") or {})

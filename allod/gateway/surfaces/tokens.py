@@ -9,6 +9,8 @@ from allod.domain.usage import Usage
 
 COST: Final = "allod_cost"
 """What a stream says its request cost, beside the last usage: USD, plain decimal, as a string."""
+THINKING: Final = "allod_thinking_tokens"
+"""Beside it, how many of the tokens billed were thinking, over all attempts; estimated where nobody told."""
 
 
 def chat_usage(report: UsageReport) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _written(usage: Usage) -> int:
 
 
 def _cost(report: UsageReport) -> dict[str, Any]:
-    return {COST: report.block[COST]} if COST in report.block else {}
+    return {name: report.block[name] for name in (COST, THINKING) if name in report.block}
 
 
 def _count(value: object) -> bool:

@@ -1,0 +1,161 @@
+"""What is read of an answer: its text, whether it has the form asked for, and the key it is compared by.
+
+An answer that was cut short, calls a tool, refuses, or is longer than is read has no text: it passes nothing
+and equals nothing. Keys are digests, so that nothing here keeps what was said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.assurance.cases import Case
+from allod.assurance.checkers import MAX_ANSWER_CHARS, check, json_of, last_number, normal, valid_against
+from allod.domain.chat import Chunk, Whole
+from allod.domain.errors import Invalid
+from allod.gateway.cascadefile import REGEX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from allod.domain.fleet import CascadeTask
+    from allod.engines.run import Answer
+    from allod.routing.cascade import Program
+
+PROGRAMS: Final[dict[str, Program]] = {
+    "json_schema": "schema",
+    "json": "json",
+    "numeric": "numeric",
+    "choice": "label",
+    "regex": "regex",
+}
+"""The kinds of check of ``routing.cascade`` that configured checks stand for."""
+_OVER: Final = frozenset({"stop", None})
+
+
+class Read(msgspec.Struct, frozen=True):
+    """What was read of an answer: its key (empty for none), and by kind whether it passed each program."""
+
+    key: str
+    passed: dict[str, bool]
+
+
+NOTHING: Final = Read("", {})
+
+
+def text_of(events: Sequence[Answer]) -> str | None:
+    """Return the text of an answer, None where there is not one whole text."""
+    pieces: list[str] = []
+    for event in events:
+        if isinstance(event, Chunk):
+            if event.tool_calls or event.refusal or event.choice or event.finish not in _OVER:
+                return None
+            pieces.append(event.text)
+        elif isinstance(event, Whole):
+            return _whole(event)
+        elif isinstance(event, int):
+            return None
+    return "".join(pieces) or None
+
+
+def _whole(one: Whole) -> str | None:
+    if one.finish not in _OVER:
+        return None
+    body = one.body
+    try:
+        if body is None:
+            body = msgspec.json.decode(one.raw or b"")
+            if one.dialect == "anthropic":
+                parts = body["content"]
+                whole = body["stop_reason"] in {"end_turn", "stop_sequence"}
+                return "".join(p["text"] for p in parts if p["type"] == "text") if whole else None
+        choices = body["choices"]
+        first = choices[0]
+        message = first["message"]
+        if len(choices) != 1 or message.get("tool_calls") or message.get("refusal"):
+            return None
+        content = message["content"]
+        return content if isinstance(content, str) and first.get("finish_reason") == "stop" else None
+    except (msgspec.MsgspecError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def schema_of(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the schema a request asks its answer to have, None for none."""
+    asked = body.get("response_format")
+    named = asked.get("json_schema") if isinstance(asked, dict) else None
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return schema if isinstance(schema, dict) else None
+
+
+def checkable(own: CascadeTask, body: dict[str, Any], needs: tuple[str, ...]) -> str | None:
+    """Return why an answer to a request cannot be checked, None where it can be."""
+    if "tools" in needs:
+        return "tools"
+    if body.get("n") not in (None, 1):
+        return "choices"
+    if "json_schema" in own.check and schema_of(body) is None:
+        return "no-schema"
+    return None
+
+
+def read(own: CascadeTask, body: dict[str, Any], events: Sequence[Answer]) -> Read:
+    """Read an answer to a request."""
+    text = text_of(events)
+    if text is None or len(text) > MAX_ANSWER_CHARS:
+        return NOTHING
+    schema = schema_of(body)
+    passed: dict[str, bool] = {}
+    for one in own.check:
+        if kind(one) in PROGRAMS:
+            of = PROGRAMS[kind(one)]
+            passed[of] = passed.get(of, True) and _passes(one, schema, text)
+    said = _said(key_of(own, body), text)
+    return Read("" if said is None else hashlib.sha256(said.encode("utf-8", "replace")).hexdigest(), passed)
+
+
+def kind(name: str) -> str:
+    """Return a check's or key's kind: what stands before its pattern."""
+    return "regex" if name.startswith(REGEX) else name
+
+
+def key_of(own: CascadeTask, body: dict[str, Any]) -> str:
+    """Return by what two answers to a request are compared."""
+    if own.key is not None:
+        return own.key
+    for one in own.check:
+        if kind(one) in PROGRAMS:
+            return "json" if one == "json_schema" else one
+    return "exact" if body.get("response_format") in (None, {"type": "text"}) else "json"
+
+
+def _passes(name: str, schema: dict[str, Any] | None, text: str) -> bool:
+    if name == "json_schema":
+        try:
+            return schema is not None and valid_against(schema, json_of(text)) is None
+        except (ValueError, Invalid):
+            return False
+    return _said(name, text) is not None
+
+
+def _said(name: str, text: str) -> str | None:
+    """Return what an answer says by a key; None where it says nothing."""
+    match kind(name):
+        case "numeric":
+            found = last_number(text)
+            return None if found is None else f"{found.normalize():f}"
+        case "choice":
+            return check(Case(checker="choice"), text).read or None
+        case "json":
+            try:
+                return json.dumps(json_of(text), sort_keys=True, separators=(",", ":"))
+            except (ValueError, RecursionError):
+                return None
+        case "regex":
+            found_text = check(Case(checker="regex", pattern=name.removeprefix(REGEX)), text)
+            return found_text.read if found_text.ok else None
+        case _:
+            return normal(text, ignore_case=True) or None
