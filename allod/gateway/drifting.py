@@ -307,8 +307,11 @@ class Drift:
             return
         self._changed = False
         try:
-            raw = msgspec.json.encode(State(format=FORMAT, kept=self.kept))
-            write_file(self._path, raw, 0o600, durable=False)
+            # piece by piece: encoding keeps the interpreter to itself
+            kept = b",".join(map(msgspec.json.encode, self.kept))
+            write_file(
+                self._path, b'{"format":"%s","kept":[%s]}' % (FORMAT.encode(), kept), 0o600, durable=False
+            )
         except OSError as fault:
             self._defect(fault)
 

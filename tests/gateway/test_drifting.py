@@ -184,6 +184,18 @@ def test_another_model_behind_the_name_is_learned_anew(tmp_path: Path, region: R
         assert inside.gateway.drift.kept == ()
 
 
+def test_streamed_answers_show_what_output_is_billed(tmp_path: Path) -> None:
+    world = World(tmp_path / "home", config([deployment("near", "echo")]))
+    world.key("ward")
+    with Inside(world) as inside:
+        text = prose(random.Random(6), 30, 40)
+        assert inside.start("/v1/chat/completions", chat("near", text, stream=True), app="ward").read()
+        drift_of(inside, 1)
+        known = {one.kind: one.watch for one in inside.gateway.drift.kept}
+        assert known["output"].held[0].features[:2] == (1.0, float(len(text)))
+        assert known["output"].held[0].tokens == len(known["output"].held) * known["input"].held[0].tokens
+
+
 def test_nothing_waits_for_a_watch(tmp_path: Path, region: Region) -> None:
     world = world_with(tmp_path, region)
     with Inside(world) as inside:

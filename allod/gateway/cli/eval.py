@@ -54,8 +54,10 @@ def command() -> None:
     """Which deployment is good enough for which task, on your own examples."""
 
 
-for one in (eval_use.use_command, eval_use.drop_command, eval_use.status_command, eval_prior.command):
-    command.add_command(one)
+command.add_command(eval_use.use_command)
+command.add_command(eval_use.drop_command)
+command.add_command(eval_use.status_command)
+command.add_command(eval_prior.command)
 command.add_command(eval_promise.command)
 
 

@@ -233,20 +233,27 @@ def erase(receipt: str, config_path: Path | None, as_json: bool) -> None:
 
 
 def _steps(setting: Setting, row: Request | None) -> list[str] | None:
-    """Return the receipts of the steps a request was answered in, as its end lists them; None if unread."""
+    """Return the receipts of a request's steps and audits; None if its end cannot be read."""
+    from allod.gateway.promise.kept import audited_by  # noqa: PLC0415
     from allod.receipts.ids import is_id  # noqa: PLC0415
+    from allod.store.reading import Reader  # noqa: PLC0415
     from allod.store.recovery import bare_files  # noqa: PLC0415
+    from allod.store.writer import Published  # noqa: PLC0415
 
     if row is None or row.terminal_index is None:
         return []
     files = bare_files(setting.home)
     try:
         leaf = msgspec.json.decode(files.leaf(row.terminal_index))
+        audits = list[str]()
+        if leaf.get("floor", {}).get("audit") == "yes":
+            reader = Reader(files, lambda: Published(files.held(), b""))
+            audits = audited_by(reader, row.receipt, row.terminal_index)
     except AllodError:
         return None
     finally:
         files.close()
-    return [entry[0] for entry in leaf.get("steps", []) if is_id(entry[0])]
+    return [*(entry[0] for entry in leaf.get("steps", []) if is_id(entry[0])), *filter(is_id, audits)]
 
 
 @command.command("verify")

@@ -69,6 +69,18 @@ def notices(reader: Reader, start: int = 0) -> Iterator[dict[str, object]]:
                 yield msgspec.json.decode(leaf)
 
 
+def audited_by(reader: Reader, receipt: str, start: int) -> list[str]:
+    """Return the receipts of the requests that audited a request, which ended at leaf ``start``."""
+    return [
+        name
+        for leaf in notices(reader, start)
+        if leaf.get("subject") == "audit" and isinstance(facts := leaf.get("facts"), dict)
+        if facts.get("receipt") == receipt
+        for key, name in sorted(facts.items())
+        if key.startswith("made_")
+    ]
+
+
 class Keeping:
     """Keeps states on disk; one write at a time.
 

@@ -106,6 +106,10 @@ class Learning:
         self._counts: dict[tuple[str, str], int] = {}
         self._fitting: asyncio.Task[None] | None = None
 
+    def load(self) -> None:
+        """Read what is kept; otherwise the first request that needs it waits for that."""
+        self._loaded()
+
     def features(self, ask: Ask) -> Features:
         """Read a request."""
         from allod.routing.features import Asked, features  # noqa: PLC0415 (numpy)

@@ -59,6 +59,7 @@ async def promised(gateway: Gateway, home: Home) -> AsyncGenerator[list[str]]:
     promises = Promises(gateway, home)
     gateway.strategy_for, gateway.promises = promises.strategy_for, promises
     try:
+        await promises.load()
         yield await asyncio.to_thread(closed, home, gateway.decider, gateway.decider.day(gateway.now_ms()))
     finally:
         await promises.close()
@@ -83,6 +84,11 @@ class Promises:
         self._keeping = Keeping(home, gateway.store)
         self._learning = Learning(home, gateway.store, load_keys(home).secret)
         self._audits: set[asyncio.Task[None]] = set()
+
+    async def load(self) -> None:
+        """Read what is estimated with, beside the loop, where a task learns."""
+        if any(task.cascade is not None and task.cascade.learn for task in self._tasks.values()):
+            await asyncio.to_thread(self._learning.load)
 
     # --- which requests, and how
 
@@ -186,29 +192,30 @@ class Promises:
             standing.spent.sampled_usd += cost
             standing.spent.squares += cost * cost
         if differences is None or standing.state.shut != before:
-            self._missed(course, why or "model-changed")
+            self._missed(course, why or "model-changed", made)
             return
-        self._judged(course, differences)
+        self._judged(course, differences, made)
         if course.read is not None:
             at_ms, told = course.ask.admitted.received_at_ms, course.outcomes()
             self._learning.learn(course.receipt, at_ms, course.read, told)
 
-    def _judged(self, course: Course, differences: tuple[int, ...]) -> None:
+    def _judged(self, course: Course, differences: tuple[int, ...], made: Sequence[Step]) -> None:
         standing, now = course.standing, self.gateway.now_ms()
         assert standing is not None
         before = standing.state, standing.unseen
         event = standing.audited(differences, now)
         facts = {"receipt": course.receipt, "differences": " ".join(map(str, differences)), "event": event}
+        facts |= _named(made)
         said = standing.bound().statement(standing.promise) if event != "none" else ""
         if not self._notice(standing, "audit", facts, said, now):
             standing.state, standing.unseen = before  # what is not in the log is not in the bound
             standing.missed("not-recorded")
 
-    def _missed(self, course: Course, why: str) -> None:
+    def _missed(self, course: Course, why: str, made: Sequence[Step] = ()) -> None:
         standing = course.standing
         assert standing is not None
         blind = standing.missed(why)
-        facts = {"receipt": course.receipt, "missing": why}
+        facts = {"receipt": course.receipt, "missing": why, **_named(made)}
         said = "too many audits are missing: the reference answers" if blind else ""
         self._notice(standing, "audit", facts, said)
 
@@ -248,6 +255,11 @@ class Promises:
         await asyncio.gather(*self._audits, return_exceptions=True)
         await self._keeping.close(self.standings.values())
         await self._learning.close()
+
+
+def _named(made: Sequence[Step]) -> dict[str, str]:
+    """Name the requests an audit made, so that they can be found from the one it was of."""
+    return {f"made_{n}": one.receipt for n, one in enumerate(made, 1)}
 
 
 def _limit(decision: Decision, who: Parties) -> str | None:
