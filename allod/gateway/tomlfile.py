@@ -23,10 +23,8 @@ def value(item: Any) -> str:
         return text(item)
     if isinstance(item, bool):
         return "true" if item else "false"
-    if isinstance(item, Decimal):
-        return plain(item)
-    if isinstance(item, date):
-        return item.isoformat()
+    if isinstance(item, Decimal | date):
+        return plain(item) if isinstance(item, Decimal) else item.isoformat()
     if isinstance(item, Mapping):
         return "{ " + ", ".join(f"{_key(k)} = {value(v)}" for k, v in item.items()) + " }"
     if isinstance(item, list | tuple):

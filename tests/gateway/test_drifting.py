@@ -193,7 +193,10 @@ def test_streamed_answers_show_what_output_is_billed(tmp_path: Path) -> None:
         drift_of(inside, 1)
         known = {one.kind: one.watch for one in inside.gateway.drift.kept}
         assert known["output"].held[0].features[:2] == (1.0, float(len(text)))
-        assert known["output"].held[0].tokens == len(known["output"].held) * known["input"].held[0].tokens
+        inside.gateway.store.flush()
+        (row,) = world.rows()
+        assert known["output"].held[0].tokens == row.usage.output_tokens
+        assert known["input"].held[0].tokens == row.usage.total_input_tokens
 
 
 def test_nothing_waits_for_a_watch(tmp_path: Path, region: Region) -> None:
