@@ -420,8 +420,8 @@ def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float
     sizes = [int((of.task == task).sum()) for task in range(len(of.tasks))]
     spent = [float(of.cost[of.task == task, of.reference].sum()) for task in range(len(of.tasks))]
     seen = min(1.0, of.size / _ENOUGH)
-    floor, task_floor = floor + 0.004 * (1 - seen), task_floor + 0.006 * (1 - seen)
-    dared = sum(one <= WIDEST * seen**0.5 * (1 + 1e-9) for one in THRESHOLDS)
+    floor, task_floor = floor + 0.008 * (1 - seen), task_floor + 0.01 * (1 - seen)
+    dared = sum(one <= WIDEST * seen**0.8 * (1 + 1e-9) for one in THRESHOLDS)
     for widest in range(dared - 1, -1, -1):
         picked = [_pick(curves, widest, task_floor * n) for curves, n in zip(every, sizes, strict=True)]
         if sum(float(one[0].change[one[1]]) for one in picked if one) >= floor * of.size:

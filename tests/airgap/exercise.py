@@ -216,7 +216,7 @@ def requests(x: Exercise) -> str:
         chat("ward-llm") | {"messages": [{"role": "user", "content": [picture]}]},
         status=(400, 403),
     )
-    for path in ("/v1/models", "/readyz", "/healthz", "/log/checkpoint", "/openapi.json"):
+    for path in ("/v1/models", "/readyz", "/healthz", "/metrics", "/log/checkpoint", "/openapi.json"):
         x.ask(path)
     for form in ("", "?format=tlog-proof", "?format=cose"):
         x.ask(f"/v1/receipts/{receipt}{form}")
@@ -248,7 +248,24 @@ def while_it_runs(x: Exercise, receipt: str) -> None:
     Path("cases.jsonl").write_text("".join(json.dumps(one) + "\n" for one in cases))
     x.allod("eval", "run", "cases.jsonl", "--on", "ward-llm", "--app", "triage", "--max-tokens", "8")
     listed = x.allod("eval", "list")
-    x.allod("eval", "show", (re.findall(r"[0-9a-f]{8,}", listed) or ["none"])[0])
+    evaluation = (re.findall(r"[0-9a-f]{8,}", listed) or ["none"])[0]
+    x.allod("eval", "show", evaluation)
+    x.allod("eval", "use", evaluation)
+    Path("priors.toml").write_text(
+        '[[prior]]\nmodel = "reference"\ntask = "default"\nbenchmark = "B"\nscore = 0.5\n'
+        'source = "a report"\nretrieved = 2026-11-01\n'
+    )
+    x.allod("eval", "prior", "add", "priors.toml")
+    for what in ("list", "show"):
+        x.allod("eval", "prior", what)
+    x.allod("eval", "status")
+    x.allod("eval", "promise")
+    x.allod("queue", "list")
+    for what in ("show", "cancel"):
+        x.allod("queue", what, "resp_none", status=2)
+    x.allod("eval", "prior", "remove", "--all")
+    x.allod("eval", "drop", evaluation)
+    x.allod("models", "cost")
     x.allod("models", "pull", "owner/name", "model.gguf", status=4)
 
 

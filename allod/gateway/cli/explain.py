@@ -193,7 +193,8 @@ def _print_candidate(one: Candidate, known: str) -> None:
         score = "unknown" if one.sovereignty is None else f"{plain(one.sovereignty)} of 4"
         say(f"  {one.deployment}: eligible")
         say(f"    quality {quality}   expected cost {cost} USD   sovereignty {score}")
-        say_folded("    quality   ", known)
+        if known:
+            say_folded("    quality   ", known)
         return
     say(f"  {one.deployment}: excluded by {len(one.rules)} rule{'s' if len(one.rules) != 1 else ''}")
     for rule in one.rules:
@@ -209,7 +210,7 @@ def _print(decider: Decider, decision: Decision, classes: tuple[str, ...], *, re
     depths = depth_lines.depths_of(decision)
     for one in decision.plan.candidates:
         say()
-        _print_candidate(one, proven.get(one.deployment, "as declared"))
+        _print_candidate(one, proven.get(one.deployment, ""))
         depth_lines.print_depths(one, depths.get(one.deployment, ()))
     near = decider.nearest(decision)
     if near:

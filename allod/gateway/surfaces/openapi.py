@@ -30,6 +30,7 @@ ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("GET", "/log/tile/{tile}"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/metrics"),
     ("GET", "/openapi.json"),
 )
 
@@ -108,6 +109,7 @@ def _paths() -> dict[str, Any]:
         "/log/tile/{tile}": _open({"application/octet-stream": {}}, "tile", 404),
         "/healthz": _open(_content({"$ref": "#/components/schemas/State"})),
         "/readyz": _open(_content({"$ref": "#/components/schemas/State"}), None, 503),
+        "/metrics": _open({"text/plain": {"schema": {"type": "string"}}}, None, 401),
         "/openapi.json": _open(_content({"type": "object"})),
     }
 
