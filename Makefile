@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test check bench bench-soak bench-classify bench-log bench-routing bench-depth bench-witness bench-simulate soak-crash tour conformance
+.PHONY: run test check day bench bench-soak bench-classify bench-log bench-routing bench-depth bench-witness bench-simulate soak-crash tour conformance
 .PHONY: bench-hours third-party vectors fuzz model-signing lock format clean airgap
 
 $(VENV)/.run: requirements.lock pyproject.toml
@@ -33,8 +33,9 @@ check: $(VENV)/.dev       ## what CI runs besides the tests
 	$(BIN)/python tools/limits.py
 	$(BIN)/python tools/tour.py --check
 
-bench: $(VENV)/.dev       ## overhead beside nginx and LiteLLM; BENCH_DIR names a second harness
+bench: $(VENV)/.dev       ## overhead beside nginx and LiteLLM (BENCH_DIR names a second harness), then bench-log
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/log.py
 
 bench-soak: $(VENV)/.dev  ## memory after 200,000 mixed requests
 	$(BIN)/python benchmarks/soak.py
@@ -46,6 +47,9 @@ ROUTING_DATA ?= ../shared/data/routing
 bench-routing: $(VENV)/.dev ## routing on real outcomes; ROUTING_DATA names the folder of routellm/ and zeroeval/
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routing/prompt_stage.py --data $(ROUTING_DATA) --nested
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/routing/policy.py --data $(ROUTING_DATA)/zeroeval
+
+day: $(VENV)/.dev         ## a day of traffic: spend, bounds, true quality, what moved; writes docs/day.md and day.svg
+	$(BIN)/python examples/day/run.py --data $(ROUTING_DATA)/zeroeval
 
 bench-depth: $(VENV)/.dev ## reasoning depth per task against always-high, with the model that ships
 	$(BIN)/python benchmarks/depth.py -n 200

@@ -63,6 +63,31 @@ def test_a_small_day_is_lawful_paid_for_once_and_says_that_it_is_simulated(tour,
     inside(tour.plot(found))
 
 
+def test_recorded_outcomes_are_of_prompts_that_every_model_answered(tour, tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is in the extra `dev`")
+    from pyarrow import parquet
+
+    text = {"whole": "What  is\n2 + 2?", "half": "What is 2 + 3?"}
+    names = {key: tour.load.__globals__["prompt_id"](one) for key, one in text.items()}
+    prompts = [{"prompt_id": names[key], "task": "gsm", "prompt": one} for key, one in text.items()]
+    rows = [
+        {"prompt_id": names[key], "model": model, "quality": quality, "answer_key": said,
+         "input_tokens": 9, "output_tokens": 3}
+        for key, model, said, quality in (
+            ("whole", "a", "4", 1.0), ("whole", "b", None, 0.0), ("half", "a", "5", 1.0),
+        )
+    ]  # fmt: skip
+    parquet.write_table(pa.Table.from_pylist(prompts), tmp_path / "prompts.parquet")
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "outcomes.parquet")
+    outcomes, why = tour.load(tmp_path, ("a", "b"), 1)
+    assert not why
+    assert "zeroeval" in outcomes.said
+    assert outcomes.prompts["gsm"] == [text["whole"]]
+    assert outcomes.right(names["whole"], "4") == 1.0
+    assert outcomes.right(names["whole"], "") == 0.0, "no answer is never right"
+    assert outcomes.right(names["whole"], "unheard of") == 0.0
+
+
 def inside(svg: str) -> None:
     """Hold that a plot is well formed and that nothing of it, text included, is outside its box."""
     root = ET.fromstring(svg)
