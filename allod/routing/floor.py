@@ -11,7 +11,7 @@ Drift closes. Bounds average over the past, so another detector looks at the rec
 against "the change is at least -e" that starts anew whenever it is down (an e-detector, Shin, Ramdas and
 Rinaldo, arXiv:2203.03532; CUSUM form). While the promise holds, it raises at most one false alarm in 1/delta
 audits on average. After an alarm the ladder is shut and every bound starts anew, at half the level, so that
-all bounds together are wrong with probability at most alpha. Nobody opens a shut rule but new evidence.
+all bounds of one rule together are wrong with probability at most alpha. Only new evidence opens a shut rule.
 
 State is a value: it is replayed from the log, in order, to the same bytes, and its digest goes in a receipt.
 """
@@ -41,7 +41,8 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
         task, policy: what the promise is about.
         ladder: names of rules, strictest (least saving) first.
         loss: e, the most quality lost on average, 0..1.
-        alpha: probability that any bound ever shown is wrong.
+        alpha: probability that a rule is ever opened that loses more, and that the bound of one rule is ever
+            wrong (of two rules shown together: at most twice that).
         share: of the task's traffic that is audited, 0..1.
         false_alarms: expected per audit while the promise is kept.
         least: audits before a rule may open.

@@ -144,6 +144,11 @@ def broken(data: Outcomes, pool: list[str], reference: str, times: int) -> dict[
     }
 
 
+def folder(data: Path) -> Path:
+    """Return the set's own folder, given that or the one it lies in."""
+    return data / "zeroeval" if (data / "zeroeval").is_dir() else data
+
+
 def report(data: Outcomes, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Measure every pool and reference, printing as it goes."""
     tasks = sorted({one["task"] for one in data.prompts})
@@ -193,7 +198,7 @@ def main() -> int:
     parser.add_argument("--halves", type=int, default=0, help="resamplings into halves (200 for the figure)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = report(read(args.data / "zeroeval"), args)
+    found = report(read(folder(args.data)), args)
     if args.json:
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
     return 0

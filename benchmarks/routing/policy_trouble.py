@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 from data import Outcomes, folds, read
-from policy import CLOSED, REFERENCES, Played, interval, together
+from policy import CLOSED, REFERENCES, Played, folder, interval, together
 
 from allod.routing.bench_policy import Policy, Watch, policy
 
@@ -104,7 +104,7 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    data = read(args.data / "zeroeval")
+    data = read(folder(args.data))
     names = [*sorted(data.open_weights), *CLOSED, REFERENCES[0]]
     fold = folds(len(data.prompts), args.folds, 0)
     print(f"against {REFERENCES[0]}; the second half of each fold's traffic\n")

@@ -202,11 +202,13 @@ class Promises:
     def _judged(self, course: Course, differences: tuple[int, ...], made: Sequence[Step]) -> None:
         standing, now = course.standing, self.gateway.now_ms()
         assert standing is not None
-        before = standing.state, standing.unseen
+        before, was = (standing.state, standing.unseen), standing.bound()
         event = standing.audited(differences, now)
         facts = {"receipt": course.receipt, "differences": " ".join(map(str, differences)), "event": event}
         facts |= _named(made)
-        said = standing.bound().statement(standing.promise) if event != "none" else ""
+        said = standing.bound().statement(standing.promise) if event == "opened" else ""
+        if event == "shut":
+            said = f"audits show that {was.rule} loses more than was promised: the reference answers"
         if not self._notice(standing, "audit", facts, said, now):
             standing.state, standing.unseen = before  # what is not in the log is not in the bound
             standing.missed("not-recorded")
