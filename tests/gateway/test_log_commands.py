@@ -73,7 +73,7 @@ def test_lost_tables_are_rebuilt_from_the_log_and_the_log_says_so(tmp_path: Path
 def test_I9_erasing_a_receipt_deletes_its_salts_and_keeps_its_proof(tmp_path: Path) -> None:
     receipt = _home_with_one_refusal(tmp_path)
     code, result = _allod(tmp_path, "receipt", "erase", receipt)
-    assert (code, result) == (0, {"id": receipt, "erased": True})
+    assert (code, result) == (0, {"id": receipt, "erased": True, "steps": []})
     database = Database.lite_file(tmp_path / "allod.sqlite")
     row = database.request(receipt)
     database.close()

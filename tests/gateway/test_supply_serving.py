@@ -335,7 +335,7 @@ def test_models_enter_an_air_gapped_home_by_bundle_only(home: World, tmp_path: P
         done = home.allod(*words, "--json")
         assert done.returncode == 4, (words, done)
         said = json.loads(done.stdout)["error"]
-        assert said["kind"] == "refused"
+        assert said["kind"] == "air_gap"
         assert "bring a bundle" in said["remedy"]
     home.paths.config.write_text("[tenant")
     assert home.allod("vault", "add", str(file)).returncode == 2, "a home that cannot be read takes nothing"

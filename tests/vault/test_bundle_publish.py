@@ -216,17 +216,18 @@ def test_while_a_gateway_writes_the_log_no_proof_can_be_had(tmp_path: Path, ours
 
 
 def test_what_a_home_gathers_is_checked_before_it_is_signed(tmp_path: Path) -> None:
-    from allod.vault.vault import Vault
+    from allod.vault.vault import Vault, shipped_folder
 
     home = make_home(tmp_path / "home")
     vault = Vault(home.vault)
+    vault.add(shipped_folder() / "reference-draft.gguf", "carried")
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (wheels / "allod-9.9.9-py3-none-any.whl").write_bytes(b"wheel")
     (wheels / "requirements.lock").write_text("allod==9.9.9 --hash=sha256:" + "0" * 64 + "\n")
     (tmp_path / "log.vkey").write_text(load_keys(home).signer.key.vkey() + "\n")
     wanted = bundling.Wanted(
-        models=("reference",),
+        models=("carried",),
         packs=("eu-gdpr",),
         prices="shipped",
         revocations="vault",
@@ -247,6 +248,6 @@ def test_what_a_home_gathers_is_checked_before_it_is_signed(tmp_path: Path) -> N
         bundling.gather(home, vault, bundling.Wanted(prices=str(tmp_path / "prices.json")), now_ms=bw.NOW)
     with pytest.raises(Invalid, match="no pack"):
         bundling.gather(home, vault, bundling.Wanted(packs=("nowhere",)), now_ms=bw.NOW)
-    vault.revocations.add(vault.find("reference").digest, "bad", "2026-10-01T00:00:00.000Z")
+    vault.revocations.add(vault.find("carried").digest, "bad", "2026-10-01T00:00:00.000Z")
     with pytest.raises(Integrity, match="revoked"):
-        bundling.gather(home, vault, bundling.Wanted(models=("reference",)), now_ms=bw.NOW)
+        bundling.gather(home, vault, bundling.Wanted(models=("carried",)), now_ms=bw.NOW)
