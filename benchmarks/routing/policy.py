@@ -1,6 +1,6 @@
 """The full policy on real outcomes: spend saved, quality, and how often the stated floor is broken.
 
-    python benchmarks/routing/policy.py --data FOLDER [--folds 5] [--halves 20] [--json FILE]
+    python benchmarks/routing/policy.py --data FOLDER [--folds 5] [--halves 20] [--rows 1 2] [--json FILE]
 
 FOLDER holds ``zeroeval/`` (prompts and outcomes with answer keys). Everything is scored on prompts
 the fitted policy never saw: by cross-validation, and by resampling into a fitting and a scoring half. Every
@@ -144,6 +144,9 @@ def broken(data: Outcomes, pool: list[str], reference: str, times: int) -> dict[
     }
 
 
+ROWS = tuple((closed, reference) for closed in (True, False) for reference in REFERENCES)
+
+
 def folder(data: Path) -> Path:
     """Return the set's own folder, given that or the one it lies in."""
     return data / "zeroeval" if (data / "zeroeval").is_dir() else data
@@ -159,6 +162,8 @@ def report(data: Outcomes, args: argparse.Namespace) -> list[dict[str, Any]]:
     for closed in (True, False):
         pool = sorted(data.open_weights) + [one for one in CLOSED if closed]
         for reference in REFERENCES:
+            if args.rows and ROWS.index((closed, reference)) + 1 not in args.rows:
+                continue
             one = cross_validated(data, pool, reference, args.folds, seed=0)
             low, high = saved_interval(one)
             mean, under, over = interval(one)
@@ -196,6 +201,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--halves", type=int, default=0, help="resamplings into halves (200 for the figure)")
+    parser.add_argument("--rows", type=int, nargs="*", choices=(1, 2, 3, 4), help="only these of the table")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     found = report(read(folder(args.data)), args)
