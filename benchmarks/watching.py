@@ -37,7 +37,7 @@ def on_the_loop() -> float:
     """Return the microseconds a settled request takes, counted and left to be watched."""
     gateway: Any = Gateway.__new__(Gateway)
     drift: Any = Drift.__new__(Drift)
-    vars(drift).update(_waiting=deque(maxlen=400), dropped=0)
+    vars(drift).update(_waiting=deque(maxlen=400), dropped=0, _turn=0)
     vars(gateway).update(counters=Counters(), drift=drift, _own={"d": True})
     sizes, parsed = SimpleNamespace(body_bytes=400), SimpleNamespace(body={})
     admitted = SimpleNamespace(app="a", task=None, surface="chat", needs=("text",), sizes=sizes)

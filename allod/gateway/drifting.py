@@ -44,6 +44,9 @@ SUBJECT: Final = "tokenizer"
 """Of the notice a change leaves in the log."""
 LOG: Final = logging.getLogger("allod")
 MOST_WAITING: Final = 512
+CROWDED: Final = 200
+"""Waiting requests (a thousand a second) from which on one of ``SHARE`` is watched: they are many anyway."""
+SHARE: Final = 4
 MOST_BYTES: Final = 262_144
 """Longer requests are not watched: there are enough others, and the queue holds them whole."""
 MOST_ALARMS: Final = 32
@@ -195,7 +198,7 @@ class Drift:
         """Requests estimated shorter than this fit every context, whatever a tokenizer makes of them."""
         self._waiting: deque[_Settled] = deque()
         self._stop = threading.Event()
-        self._changed, self.dropped = False, 0
+        self._changed, self.dropped, self._turn = False, 0, 0
         self._thread: threading.Thread | None = None
 
     # --- on the event loop
@@ -210,8 +213,13 @@ class Drift:
         out_tokens: int,
         at_ms: int,
     ) -> None:
-        """Leave one settled request to be counted; what finds no room is let go."""
-        if len(self._waiting) < MOST_WAITING:
+        """Leave one settled request to be counted; of a crowd a share, and what finds no room is let go."""
+        waiting = len(self._waiting)
+        if waiting >= CROWDED:
+            self._turn = (self._turn + 1) % SHARE
+            if self._turn:
+                return
+        if waiting < MOST_WAITING:
             self._waiting.append(_Settled(deployment, group, body, tokens, out_bytes, out_tokens, at_ms))
         else:
             self.dropped += 1

@@ -13,7 +13,7 @@ import pytest
 from world import Inside, Region, World, chat, config, deployment, until
 
 from allod.engines.scripted import acts
-from allod.gateway.drifting import MOST_WAITING, Drift, read_state, state_file
+from allod.gateway.drifting import CROWDED, MOST_WAITING, SHARE, Drift, read_state, state_file
 from allod.metering.drift import WARM
 from allod.routing.record import holds
 from gateway.lineages import log_of
@@ -205,9 +205,13 @@ def test_nothing_waits_for_a_watch(tmp_path: Path, region: Region) -> None:
         fleet = inside.gateway.fleet
         drift = Drift(world.paths, fleet, lambda _: None, lambda _: None)
         body = {"messages": [{"role": "user", "content": prose(random.Random(5))}]}
-        for _ in range(3 * MOST_WAITING):
+        for _ in range(CROWDED):
             drift.note("far", "ward/", body, 20, 0, 0, 1)
-        assert drift.dropped == 2 * MOST_WAITING
+        assert len(drift._waiting) == CROWDED, "where there are few, each is watched"
+        for _ in range(SHARE * 2 * MOST_WAITING):
+            drift.note("far", "ward/", body, 20, 0, 0, 1)
+        assert len(drift._waiting) == MOST_WAITING
+        assert drift.dropped == CROWDED + MOST_WAITING
         broken: list[BaseException] = []
         drift = Drift(world.paths, fleet, lambda _: None, broken.append)
         drift.note("gone", "ward/", body, 20, 0, 0, 1)
