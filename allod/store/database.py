@@ -8,6 +8,7 @@ journal brings them back.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,8 @@ MANY: Final = 16
 ERASING: Final = 7036874417767
 """The advisory lock that keeps batches and erasures apart in PostgreSQL; SQLite has one writer at a time."""
 _LITE: Final = "sqlite:///"
+_ROOM_BYTES: Final = 1 << 20
+"""Less than this is a full disk: SQLite wants whole pages, and its index of the journal besides."""
 _PRAGMAS: Final = ("journal_mode=WAL", "synchronous=NORMAL", "secure_delete=ON")
 _DRIVERS: Final = ("sqlite3", "sqlalchemy", "psycopg")
 
@@ -137,6 +140,16 @@ class Database:
         if self._engine is not None:
             self._engine.dispose()
 
+    def _full(self, text: str) -> bool:
+        """Tell whether a fault is one of room: SQLite also calls that an I/O error, or cannot open a file."""
+        if "is full" in text or self.path is None:
+            return "is full" in text
+        try:
+            disk = os.statvfs(Path(self.path).parent)
+        except OSError:
+            return False
+        return disk.f_bavail * disk.f_frsize < _ROOM_BYTES
+
     @contextmanager
     def faults(self, what: str) -> Iterator[None]:
         """Turn the driver's errors into ours."""
@@ -150,9 +163,8 @@ class Database:
                 raise Integrity(
                     f"{where} is damaged", f"got {text}", "restore it from a backup; the log is not touched"
                 ) from fault
-            raise Unavailable(
-                f"{where} cannot be {what}", f"got {text}", "check disk, rights and server", kind="storage"
-            ) from fault
+            remedy = "free some disk space" if self._full(text) else "check disk, rights and server"
+            raise Unavailable(f"{where} cannot be {what}", f"got {text}", remedy, kind="storage") from fault
 
     # --- the writer's own connection: one thread
 
