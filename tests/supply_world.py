@@ -215,3 +215,9 @@ def program_folder(folder: Path) -> Path:
 def digest_of_bundle(bundle: Path) -> str:
     """Return the digest of a bundle's folder."""
     return digest_of((bundle / "bundle.json").read_bytes())
+
+
+def nothing(site: Site) -> None:
+    """Check that nothing serves here."""
+    assert site.supply.serving() is None
+    assert site.sees() == ({}, {}, set())

@@ -114,14 +114,14 @@ def setting(config_path: Path | None = None, *, air_gap: bool = False) -> Settin
     """
     home = Home(home_root())
     settle(home)
-    supply.settle(home, Vault(home.vault))
+    vault = Vault(home.vault)
+    supply.settle(home, vault)
     packs = available(home)
     config = read_config(config_path or home.config, packs)
     names = (*config.fleet.tenant.packs, *config.fleet.tenant.shadow)
     today = datetime.now(UTC).date()
     own = verify_own(packs, names, config.signers, today)
     make_home(home.root)
-    vault = Vault(home.vault)
     written = config.fleet.tenant.air_gapped
     fleet, trouble = weigh(gapped(config.fleet) if air_gap else config.fleet, vault)
     proven = capabilities.standing(home, fleet, config.evaluation.max_age_days, today)

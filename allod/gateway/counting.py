@@ -11,7 +11,7 @@ owed stands in the ledger, exactly.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from allod import __version__
 from allod.domain.money import ZERO
@@ -33,6 +33,7 @@ _MS: Final = tuple(round(1000 * bound) for bound in SECONDS)
 _NONE: Final = ""
 REQUEST_LABELS: Final = ("app", "task", "deployment", "status")
 ATTEMPT_LABELS: Final = (*REQUEST_LABELS, "operation")
+_Count = TypeVar("_Count")
 
 
 class _Histogram:
@@ -131,10 +132,7 @@ class Counters:
     def lines(self, fleet: Fleet) -> Iterator[str]:
         """Yield what was counted."""
         yield from self._request_lines()
-        attempts = [
-            (dict(zip(ATTEMPT_LABELS, map(_text, key), strict=True)), one)
-            for key, one in sorted(self._attempts.items(), key=lambda item: tuple(map(_text, item[0])))
-        ]
+        attempts = _labelled(ATTEMPT_LABELS, self._attempts.items())
         yield from _counter(
             "allod_attempts_total", "Attempts at deployments.", ((at, one.count) for at, one in attempts)
         )
@@ -160,10 +158,7 @@ class Counters:
         )
 
     def _request_lines(self) -> Iterator[str]:
-        rows = [
-            (dict(zip(REQUEST_LABELS, map(_text, key), strict=True)), one)
-            for key, one in sorted(self._requests.items(), key=lambda item: tuple(map(_text, item[0])))
-        ]
+        rows = _labelled(REQUEST_LABELS, self._requests.items())
         yield from _counter(
             "allod_requests_total",
             "Requests that ended, by how; deployment is empty where none answered.",
@@ -272,6 +267,16 @@ def _of_state(gateway: Gateway) -> Iterator[str]:
 
 def _text(value: str | None) -> str:
     return _NONE if value is None else value
+
+
+def _labelled(
+    names: tuple[str, ...], counts: Iterable[tuple[tuple[str | None, ...], _Count]]
+) -> list[tuple[dict[str, str], _Count]]:
+    """Return what was counted under its labels, in their order."""
+    told = [(tuple(map(_text, key)), one) for key, one in counts]
+    return [
+        (dict(zip(names, labels, strict=True)), one) for labels, one in sorted(told, key=lambda row: row[0])
+    ]
 
 
 def _labels(at: dict[str, str]) -> str:

@@ -29,11 +29,10 @@ from allod.gateway.http import Head
 from allod.gateway.incoming import Again, incoming
 from allod.gateway.surfaces.contract import Parsed
 from allod.receipts.commitment import commitment
-from allod.receipts.leaves import NoticeFacts
 from allod.routing.defer import record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
     from allod.engines.run import Take
     from allod.gateway.entry import Entry
@@ -254,7 +253,9 @@ class Runs:
         withdrawn = row.status in {"cancelling", "erased"}
         error = None if withdrawn else self._why_not(row)
         if row.app not in gateway.fleet.apps:
-            self.notice("deferred-dropped", {"receipt": row.receipt}, "its app is not configured any more")
+            self._gateway.notice(
+                "deferred-dropped", {"receipt": row.receipt}, "its app is not configured any more"
+            )
         elif await asyncio.to_thread(gateway.store.owner, row.receipt) is None:
             if not withdrawn and gateway.now_ms() >= row.deadline_at_ms:
                 self._missed(row, row.receipt)
@@ -281,7 +282,7 @@ class Runs:
         try:
             await pipeline.answer(gateway, instead_of(ask, error), client)
         except (Invalid, Integrity) as fault:  # nothing can be decided about it any more
-            self.notice("deferred-dropped", {"receipt": receipt}, fault.what)
+            self._gateway.notice("deferred-dropped", {"receipt": receipt}, fault.what)
         await self._ended(row, receipt, request, error, client)
 
     async def _ended(
@@ -330,22 +331,7 @@ class Runs:
             "came": rfc3339(row.created_at_ms),
         }
         LOG.warning("request %s of the queue missed its deadline", row.id)
-        self.notice("deadline-missed", said)
-
-    def notice(self, subject: str, facts: Mapping[str, str], detail: str = "") -> None:
-        """Log what is no request (raises Unavailable)."""
-        gateway = self._gateway
-        now_ms = gateway.now_ms()
-        gateway.store.append_notice(
-            NoticeFacts(
-                id=gateway.fresh_receipt(now_ms),
-                at_ms=now_ms,
-                tenant=gateway.tenant_pseudonym,
-                subject=subject,
-                detail=detail,
-                facts=facts,
-            )
-        )
+        self._gateway.notice("deadline-missed", said)
 
 
 def _rounded(left_ms: int) -> int:

@@ -262,7 +262,7 @@ class Queue:
             "now_usd": "unknown" if start.now_usd is None else plain(start.now_usd),
             "choice": named,
         }
-        self._runs.notice("deferred", said, start.why)
+        self._gateway.notice("deferred", said, start.why)
 
 
 @contextlib.asynccontextmanager

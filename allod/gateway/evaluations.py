@@ -7,14 +7,13 @@ place and renamed, and only then does the part go. A file whose bytes are not wh
 from __future__ import annotations
 
 import os
-import secrets
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from allod.assurance.evaluation import Evaluation, Item, decode, encode, name_of
 from allod.domain.errors import Integrity, Invalid
-from allod.store.home import sync_folder, unwritable, write_all
+from allod.store.home import unwritable, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,17 +135,8 @@ def keep(home: Home, found: Evaluation) -> Kept:
     raw = encode(found)
     kept = Kept(digest=name_of(raw), evaluation=found)
     target = folder(home) / f"{kept.short}.json"
-    beside = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
     try:
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            write_all(fd, raw, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        beside.rename(target)
-        sync_folder(target.parent)
+        write_file(target, raw, 0o600)
     except OSError as fault:
-        beside.unlink(missing_ok=True)
         raise unwritable(target, fault) from fault
     return kept

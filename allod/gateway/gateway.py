@@ -21,6 +21,7 @@ from allod.gateway.opinion import Opinions
 from allod.gateway.taps import tell
 from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import CHANCE_LETTERS, id_prefix, letters, ulid_time
+from allod.receipts.leaves import NoticeFacts
 from allod.routing.breaker import Breaker
 from allod.routing.question import Health
 
@@ -167,6 +168,19 @@ class Gateway:
         if at_ms != self._named_ms:
             self._named_ms, self._named = at_ms, self._prefix + ulid_time(at_ms)
         return self._named + letters(self.chance.draw(CHANCE_LETTERS))
+
+    def notice(
+        self, subject: str, facts: Mapping[str, str], detail: str = "", at_ms: int | None = None
+    ) -> str:
+        """Log what is no request, and return its name (raises ``Unavailable``)."""
+        now = self.now_ms() if at_ms is None else at_ms
+        name = self.fresh_receipt(now)
+        self.store.append_notice(
+            NoticeFacts(
+                id=name, at_ms=now, tenant=self.tenant_pseudonym, subject=subject, detail=detail, facts=facts
+            )
+        )
+        return name
 
     def app_pseudonym(self, app: str) -> str:
         """Return an app's name in leaves."""

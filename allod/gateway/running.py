@@ -25,7 +25,6 @@ from allod.gateway.standing import begin
 from allod.gateway.surfaces.openapi import document
 from allod.gateway.witnessing import witnessed
 from allod.receipts.commitment import digest, pseudonym
-from allod.receipts.leaves import NoticeFacts
 from allod.receipts.pruning import policy_leaf
 from allod.store.store import Store
 from allod.store.writer import Settings
@@ -135,16 +134,7 @@ def _record_start(
     now = gateway.now_ms()
 
     def note(subject: str, facts: dict[str, str], detail: str = "") -> None:
-        gateway.store.append_notice(
-            NoticeFacts(
-                id=gateway.fresh_receipt(now),
-                at_ms=now,
-                tenant=gateway.tenant_pseudonym,
-                subject=subject,
-                detail=detail,
-                facts=facts,
-            )
-        )
+        gateway.notice(subject, facts, detail, now)
 
     packs, fleet = gateway.decider.policy.digests(gateway.decider.day(now))
     configuration = gateway.decider.snapshot.digest

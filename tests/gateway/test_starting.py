@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 from world import World, chat, config, deployment
 
 from allod.domain.errors import AllodError
@@ -246,24 +247,6 @@ def test_a_home_whose_folder_cannot_be_written_is_exit_5(tmp_path: Path) -> None
 
 
 # --- a full disk
-
-
-@contextlib.contextmanager
-def small_disk(at: Path, mib: int):
-    """Mount a small file system, or skip where that is not allowed."""
-    at.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=700", "allod-test", str(at)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"no small file system can be mounted here: {mounted.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
 
 
 def fill(root: Path) -> Path:

@@ -6,16 +6,17 @@ import errno
 import os
 import resource
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import small_disk
 from supply_world import (
     Publisher,
     Site,
     in_child,
+    nothing,
     pack,
     pieces,
     price_book,
@@ -48,12 +49,6 @@ def site(tmp_path: Path, publisher: Publisher) -> Site:
     return Site(tmp_path / "site", publisher)
 
 
-def nothing(site: Site) -> None:
-    """Check that nothing serves here."""
-    assert site.supply.serving() is None
-    assert site.sees() == ({}, {}, set())
-
-
 def test_two_at_once_and_the_second_is_told(site: Site, small: Path) -> None:
     with switch.importing(site.supply), pytest.raises(Unavailable) as caught:
         site.bring(small)
@@ -63,18 +58,8 @@ def test_two_at_once_and_the_second_is_told(site: Site, small: Path) -> None:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a small tmpfs here: {done.stderr.decode().strip()}")
-    try:
+    with small_disk(tmp_path / "disk", 24) as folder:
         yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(disk: Path, leave_bytes: int) -> Path:

@@ -16,6 +16,7 @@ from supply_world import (
     Site,
     catalogue,
     digest_of_bundle,
+    nothing,
     pack,
     pack_files,
     pieces,
@@ -52,12 +53,6 @@ def model(publisher: Publisher) -> Path:
 @pytest.fixture
 def site(tmp_path: Path, publisher: Publisher) -> Site:
     return Site(tmp_path / "site", publisher)
-
-
-def nothing(site: Site) -> None:
-    """Check that nothing serves here."""
-    assert site.supply.serving() is None
-    assert site.sees() == ({}, {}, set())
 
 
 # --- what enters

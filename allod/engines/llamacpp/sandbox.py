@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Level = Literal["seccomp+netns", "seccomp", "none"]
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP = 1, 22
 _SECCOMP_MODE_FILTER: Final = 2
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _OPEN_FILES: Final = 4_096
@@ -60,11 +60,6 @@ def unshare_network() -> bool:
         except OSError:
             break  # ids then show as nobody; rights to files are unchanged
     return True
-
-
-def no_new_privileges() -> bool:
-    """Give up every gain of rights by starting a program."""
-    return int(_libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) == 0
 
 
 def limit(memory_bytes: int, mapped_bytes: int) -> None:
@@ -105,7 +100,7 @@ def close_doors(weights: Iterable[int], socket_folder: str, *, network_gone: boo
 
     A network namespace without a filter counts as nothing: the child could still start programs.
     """
-    if not no_new_privileges():
+    if not bpf.no_new_privileges():
         return "none", False
     files = landlock.restrict(weights, socket_folder)
     if not filter_calls():

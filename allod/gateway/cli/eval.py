@@ -28,6 +28,7 @@ from allod.domain.fleet import EFFORTS
 from allod.domain.money import plain, rfc3339
 from allod.gateway import evaluations
 from allod.gateway.cli import eval_prior, eval_promise, eval_use, out, say
+from allod.gateway.cli.lines import say_columns
 from allod.gateway.cli.options import app_named, config_option, json_option, now_ms
 
 if TYPE_CHECKING:
@@ -370,14 +371,7 @@ def print_evaluation(kept: Kept, *, reference: str | None = None, as_json: bool)
         out(whole)
         return
     heads = ("task", "deployment", "n", "right", "95 %", "USD per success", "against the first")
-    rows = [heads, *(_cells(row) for row in whole["scores"])]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
-    for row in rows:
-        cells = (
-            cell.ljust(width) if i < LEFT else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        say("  ".join(cells).rstrip())
+    say_columns([heads, *(_cells(row) for row in whole["scores"])], LEFT)
     say()
     say(f"  evaluation  {kept.digest}")
     say(f"  cost        {whole['cost_usd']} USD for {whole['cases']} cases")

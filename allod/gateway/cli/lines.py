@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from allod.gateway.cli import say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NARROWEST: Final = 60
 USUAL: Final = 100
@@ -38,6 +41,17 @@ def folded(head: str, text: str, under: int | None = None) -> list[str]:
         break_on_hyphens=False,
     )
     return [line.replace(_HELD, " ").rstrip() for line in lines] or [head.rstrip()]
+
+
+def say_columns(rows: Sequence[Sequence[str]], words: int) -> None:
+    """Print rows as columns; the first ``words`` of them hold words and stand left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if i < words else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        say("  ".join(cells).rstrip())
 
 
 def say_folded(head: str, text: str, under: int | None = None) -> None:

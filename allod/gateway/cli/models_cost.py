@@ -12,7 +12,7 @@ import click
 from allod.domain.errors import Unavailable
 from allod.domain.money import plain, rfc3339
 from allod.gateway.cli import out, say
-from allod.gateway.cli.lines import say_folded
+from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import config_option, json_option, now_ms
 from allod.gateway.cli.period import moment_ms
 
@@ -161,14 +161,7 @@ def _say(rows: list[Row]) -> None:
     if not rows:
         say("no request yet")
         return
-    table = [HEADS, *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for cells in table:
-        said = (
-            cell.ljust(width) if i < WORDS else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        say("  ".join(said).rstrip())
+    say_columns([HEADS, *map(_cells, rows)], WORDS)
     say()
     for row in rows:
         s = row.sums

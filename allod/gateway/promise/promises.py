@@ -22,7 +22,6 @@ from allod.gateway.promise.kept import Keeping
 from allod.gateway.promise.learning import Learning, cost_of, gate
 from allod.gateway.promise.rules import ladder, parties, policy_of
 from allod.gateway.promise.shown import closed
-from allod.receipts.leaves import NoticeFacts
 from allod.routing import floor
 from allod.routing.question import facts_of
 from allod.store.home import load_keys
@@ -225,17 +224,9 @@ class Promises:
         self, standing: Standing, subject: str, facts: dict[str, str], detail: str, at_ms: int | None = None
     ) -> bool:
         """Record what enters a state, in the log, then in its file; False where the log does not take it."""
-        gateway = self.gateway
-        now = gateway.now_ms() if at_ms is None else at_ms
-        name = gateway.fresh_receipt(now)
         own = {"task": standing.task, "policy": standing.policy, "state": standing.digest}
         try:
-            gateway.store.append_notice(
-                NoticeFacts(
-                    id=name, at_ms=now, tenant=gateway.tenant_pseudonym, subject=subject, detail=detail,
-                    facts={**facts, **own},
-                )
-            )  # fmt: skip
+            name = self.gateway.notice(subject, {**facts, **own}, detail, at_ms)
         except AllodError as fault:
             standing.trouble = f"not recorded: {fault.what}"
             return False
