@@ -120,8 +120,10 @@ class Notebook:
 
     def keep(self, item: Item) -> None:
         """Append one item (raises ``Unavailable``)."""
+        line = msgspec.json.encode(item) + b"\n"
         try:
-            os.write(self._fd, msgspec.json.encode(item) + b"\n")
+            while line:  # a disk that fills up takes a part, and refuses the rest
+                line = line[os.write(self._fd, line) :]
         except OSError as fault:
             raise unwritable(self._path, fault) from fault
 
