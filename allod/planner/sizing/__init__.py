@@ -1,0 +1,1 @@
+"""How many replicas are enough: a trace replayed on them, and Erlang's formula as a floor."""
