@@ -23,9 +23,9 @@ ANSWER = b'{"choices":[{"message":{"content":"yes"}}]}'
 Leaves = tuple[bytes, bytes]
 
 
-def receipt(name: str, parents: tuple[str, ...] = (), **ended: Any) -> Leaves:
-    """Return both leaves of a request of this log."""
-    begun = msgspec.structs.replace(INTENT, id=name, parents=parents)
+def receipt(name: str, parents: tuple[str, ...] = (), *, step: str | None = None, **ended: Any) -> Leaves:
+    """Return both leaves of a request of this log, or of a step of its first parent."""
+    begun = msgspec.structs.replace(INTENT, id=name, parents=parents, step=step)
     facts = {"response": commitment(SALT, ANSWER), **ended}
     return pair(begun, msgspec.structs.replace(TERMINAL, id=name, **facts))
 
@@ -88,6 +88,8 @@ def singles() -> list[Vector]:
         one("cache_hit_from_nowhere", edited(HIT, answer_from=STRANGER), "an answer from a receipt that is no parent", "an answer made up and called an old one"),
         one("parent_of_another_log", receipt(STRANGER, (FOREIGN,)), "a parent of another log", "a history nobody here can check"),
         one("its_own_parent", receipt(STRANGER, (STRANGER,)), "itself as a parent", "a circle taken for a history"),
+        one("step_of_nothing", receipt(STRANGER, (), step="base"), "a step that names no request", "an answer dropped, and nothing to show what it was for"),
+        one("step_put_on_later", edited(STRONG_STEP, step="audit"), "an end that calls itself a step, and whose beginning does not", "a request counted as part of another"),
         one("cascade_total_edited", edited(CASCADE, total_usd="0.02"), "a total that leaves a step out", "the price of a failed step hidden"),
         one("cascade_answer_of_a_failed_step", edited(CASCADE, answer_from=BASE), "the answer of a step that failed", "a broken answer shown as whole"),
         one("cascade_step_twice", edited(CASCADE, steps=[list(STEPS[1]), list(STEPS[1])], total_usd="0.04"), "one step listed twice", "one answer paid for twice"),
@@ -105,6 +107,10 @@ def families() -> list[Vector]:
     dearer = receipt(
         BASE, (WHOLE,), status="failed", response=None, reason="failed", cost_usd=Decimal("0.5"), seq=1
     )
+    failed: dict[str, Any] = {"status": "failed", "response": None, "reason": "failed"}
+    base = receipt(BASE, (WHOLE,), step="base", cost_usd=Decimal("0.001"), seq=1, **failed)
+    swapped = receipt(BASE, (WHOLE,), step="agreement", cost_usd=Decimal("0.001"), seq=1, **failed)
+    unlisted = receipt(STRANGER, (WHOLE,), step="agreement", cost_usd=Decimal("0.001"), seq=3)
     orphan = receipt(STRONG, (), cost_usd=Decimal("0.02"), seq=2)
     heavier = receipt(FIRST, seq=3, weights=digest(b"other weights"))
     stranger = receipt(FIRST, seq=3, deployment="cloud-llm")
@@ -112,6 +118,9 @@ def families() -> list[Vector]:
     second = receipt(STRANGER, seq=4, response=commitment(SALT, b'{"choices":[]}'))
     return [
         one("cascade", whole, "nothing: a request and its steps", "", ok=True),
+        one("cascade_with_roles", files(CASCADE, base, STRONG_STEP), "nothing: a step that says what it was for", "", ok=True),
+        one("cascade_step_of_another_role", files(CASCADE, swapped, STRONG_STEP), "a step that says it was for something else", "an audit shown as the answer's own check"),
+        one("cascade_step_unlisted", files(CASCADE, base, STRONG_STEP, unlisted), "a step its request does not list", "a price hidden, and an answer that was dropped"),
         one("cache_hit", files(KEPT, HIT), "nothing: an answer and its repetition", "", ok=True),
         one("cascade_parent_missing", whole[1:], "the request its steps name is left out", "a check shown without what it was about"),
         one("cascade_step_missing", [whole[0], whole[2]], "the step that failed is left out", "a failure hidden"),

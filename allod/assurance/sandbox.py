@@ -1,4 +1,6 @@
-"""Running code a model wrote against a case's tests: in a child without network, files, programs or time.
+"""Running what a model wrote: in a child without network, files, programs or time.
+
+Code is run against tests, compiled only, or as SQL over a schema in memory (``querying``).
 
 The child gives up what the embedded engine's gives up (``engines.llamacpp.sandbox``): a seccomp filter leaves
 it no network, no process and no file to write; Landlock, where the kernel has it, no file to read but the
@@ -18,7 +20,7 @@ import select
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -36,13 +38,43 @@ MAX_SAID_BYTES: Final = 4096
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child is to run; ``word`` is what it says when the tests were passed."""
+    """What the child is to do; ``word`` is what it says when all is well.
+
+    Attributes:
+        code: what a model wrote. word: 128 random bits, as text.
+        cpu_s, memory_bytes: what the child may use.
+        kind: run ``code`` and then ``tests``; or only compile it; or ask it of a database.
+        tests: they raise where the code is wrong.
+        language: of ``code``, for ``compile`` (``compiling.LANGUAGES``).
+        schema: script of the database, for ``query``, and for ``compile`` of SQL.
+        columns: names the rows must have, in order; empty for any. some: whether there must be a row.
+
+    """
 
     code: str
-    tests: str
     word: str
     cpu_s: int
     memory_bytes: int
+    kind: Literal["tests", "compile", "query"] = "tests"
+    tests: str = ""
+    language: str = ""
+    schema: str = ""
+    columns: tuple[str, ...] = ()
+    some: bool = False
+
+
+NO_SANDBOX: Final = "no sandbox"
+"""What a child says first that gave nothing up: it has run nothing."""
+ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
+
+
+def command(descriptor: int, *, ready: bool = False) -> tuple[str, ...]:
+    """Return how a child is started: it reads its order from standard input and says its line there.
+
+    With ``ready`` it loads all it may need before it reads: for one that waits.
+    """
+    ahead = ("ready",) if ready else ()
+    return (sys.executable, "-I", "-m", "allod.assurance.trial", str(descriptor), *ahead)
 
 
 def unit_test(case: Case, answer: str, cpu_s: int = CPU_S) -> Verdict:
@@ -56,8 +88,8 @@ def unit_test(case: Case, answer: str, cpu_s: int = CPU_S) -> Verdict:
     if len(code.encode()) > MAX_CODE_BYTES:
         return Verdict(ok=False, why=f"more than {MAX_CODE_BYTES} bytes of code")
     word = secrets.token_hex(16)
-    said = _run(Order(code=code, tests=case.tests or "", word=word, cpu_s=cpu_s, memory_bytes=MEMORY_BYTES))
-    if said.startswith("no sandbox"):
+    said = run(Order(code=code, tests=case.tests or "", word=word, cpu_s=cpu_s, memory_bytes=MEMORY_BYTES))
+    if said.startswith(NO_SANDBOX):
         raise Unavailable(
             "code is not run without a sandbox",
             said,
@@ -69,13 +101,12 @@ def unit_test(case: Case, answer: str, cpu_s: int = CPU_S) -> Verdict:
     return Verdict(ok=False, why=said or "it ended before the tests did", read=code[:200])
 
 
-def _run(order: Order) -> str:
+def run(order: Order) -> str:
     """Start a child, hand it the order, and return the one line it says."""
     ours, theirs = os.pipe()
-    argv = (sys.executable, "-I", "-m", "allod.assurance.trial", str(theirs))
     child = subprocess.Popen(  # noqa: S603 (our own interpreter)
-        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        pass_fds=(theirs,), env={"PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        command(theirs), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        pass_fds=(theirs,), env=ENVIRONMENT, start_new_session=True,
     )  # fmt: skip
     os.close(theirs)
     assert child.stdin is not None

@@ -6,6 +6,7 @@ wrong, by type and line only, so that no file's content leaves in a message.
 
 from __future__ import annotations
 
+import importlib
 import os
 import resource
 import sys
@@ -15,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from allod.assurance.sandbox import MAX_SAID_BYTES, Order
+from allod.assurance.sandbox import MAX_SAID_BYTES, NO_SANDBOX, Order
 from allod.engines.llamacpp import sandbox
 
 _CODE, _TESTS = "<code>", "<tests>"
@@ -47,22 +48,54 @@ def _run(order: Order) -> str:
     return order.word
 
 
+def _compile(order: Order) -> str:
+    """Say whether the code is of its language."""
+    from allod.assurance.compiling import compiled  # noqa: PLC0415 (SQLite, expat)
+
+    return compiled(order.language, order.code, order.schema) or order.word
+
+
+def _query(order: Order) -> str:
+    """Ask the code of the database; after the word comes the digest of all rows it found."""
+    from allod.assurance.querying import Broken, opened, queried, statements  # noqa: PLC0415 (SQLite)
+
+    try:
+        found = statements(order.code)
+        database = opened(order.schema)
+        results = [queried(database, one) for one in found]
+    except Broken as error:
+        return error.why
+    except (RecursionError, MemoryError):
+        return "nested too deeply, or too large"
+    last = results[-1]
+    if order.columns and tuple(map(str.lower, last.columns)) != tuple(map(str.lower, order.columns)):
+        return "other columns"
+    if order.some and not last.count:
+        return "no rows"
+    return f"{order.word} {last.digest}"
+
+
+_KINDS: Final = {"tests": _run, "compile": _compile, "query": _query}
+
+
 def _close(order: Order) -> str | None:
     """Give up everything that is not needed; returns why it could not be."""
     network_gone = sandbox.unshare_network()
     sandbox.limit(order.memory_bytes, 0)
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_s, order.cpu_s + 1))
     level, _ = sandbox.close_doors((), _NOWHERE, network_gone=network_gone)
-    return "no sandbox: the system gives no seccomp filter" if level == "none" else None
+    return f"{NO_SANDBOX}: the system gives no seccomp filter" if level == "none" else None
 
 
 def main(descriptor: int) -> None:
     """Read the order, close the doors, run, and say one line."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    said = _close(order) or _run(order)
+    said = _close(order) or _KINDS[order.kind](order)
     os.write(descriptor, said.encode("utf-8", "replace")[:MAX_SAID_BYTES])
     os._exit(0)
 
 
 if __name__ == "__main__":
+    if sys.argv[2:]:
+        importlib.import_module("allod.assurance.compiling")
     main(int(sys.argv[1]))

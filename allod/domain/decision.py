@@ -75,6 +75,25 @@ class Eligibility(msgspec.Struct, frozen=True, kw_only=True):
     fleet_digest: str
 
 
+class Estimated(msgspec.Struct, frozen=True, kw_only=True):
+    """What is expected of a lawful deployment for one request, as the decision read it (I8).
+
+    Attributes:
+        success: probability of a success, in [0, 1], in hundredths.
+        low, high: 90 % interval of it, rounded outwards: what it exceeds, and stays below, with 95 % each.
+            It is about what more evidence could move it by, not about how this one answer will be.
+        output_tokens: expected billed length of the answer, coarse.
+        n: outcomes behind it, each weighed by its age.
+
+    """
+
+    success: Decimal
+    low: Decimal
+    high: Decimal
+    output_tokens: int
+    n: int
+
+
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One deployment the plan would try: expected quality in [0, 1], expected and worst cost in USD."""
 

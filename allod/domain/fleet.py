@@ -252,6 +252,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     takes nothing but work that may wait: what an operator sells as batch, at a price of its own.
     ``depths`` maps a task to what evaluations say of it per reasoning depth; ``thinking_tokens`` a depth to
     the most tokens of thinking it may take here, where an operator can be told, in place of the driver's own.
+    ``chip`` is who makes what it runs on (``NVIDIA``), ``hardware`` and ``hardware_count`` which device and
+    how many; ``maker``, ``maker_jurisdiction`` and ``family`` are those of its model. Drills and the planner
+    read these six; law reads of a maker only what the vault verified (``Weights``).
     """
 
     id: str
@@ -288,6 +291,19 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     capability: dict[str, tuple[CapabilityEvidence, ...]] = {}
     depths: dict[str, tuple[DepthEvidence, ...]] = {}
     thinking_tokens: dict[Effort, int] = {}
+    chip: Fact[str] | None = None
+    hardware: Fact[str] | None = None
+    hardware_count: int | None = None
+    maker: Fact[str] | None = None
+    maker_jurisdiction: Fact[str] | None = None
+    family: Fact[str] | None = None
+
+
+class CheckFile(msgspec.Struct, frozen=True):
+    """A file a check goes by: its path in the configuration's folder, and ``sha256:`` of what it holds."""
+
+    name: str
+    digest: str = ""
 
 
 class CascadeTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,13 +315,18 @@ class CascadeTask(msgspec.Struct, frozen=True, kw_only=True):
             another model family.
         reference: against whom nothing is lost; None takes the lawful one of the highest quality.
         check: what makes a base's answer deliverable: ``json_schema`` (of the request), ``json``,
-            ``numeric``, ``choice``, ``regex:PATTERN`` (RE2), ``agreement``; all of them.
-        key: what two answers are compared by (``numeric``, ``choice``, ``json``, ``regex:PATTERN``,
-            ``exact``); None takes that of the first check that has one.
+            ``numeric``, ``choice``, ``regex:PATTERN`` (RE2), ``compile:LANGUAGE``, ``arithmetic``, ``sql``,
+            ``tests``, ``citation``, all of them; and ``agreement`` and ``margin``, by which the rules go.
+        key: what two answers are compared by (``numeric``, ``choice``, ``json``, ``regex:PATTERN``, ``sql``,
+            ``tests``, ``exact``); None takes that of the first check that has one.
         max_loss: the most quality that may be lost on average against the reference, 0 to 1.
         audit_share: of the task's requests that are answered by the others too, 0 to 1.
         stream: whether a stream is held back until it may be delivered, or is the base's at once, marked.
         learn: whether hashed words of audited requests are kept, to estimate by (``docs/routing.md``).
+        switch_margin: so many times as dear as the cheapest may base and second become before another is
+            taken in their place, where they are not named; at least 1.
+        fallback: who answers, in this order, where neither the rule nor the reference could. No promise is
+            made of such an answer, and it is marked; empty fails the request.
 
     """
 
@@ -318,6 +339,15 @@ class CascadeTask(msgspec.Struct, frozen=True, kw_only=True):
     audit_share: Decimal = Decimal("0.03")
     stream: Literal["hold", "base"] = "hold"
     learn: bool = False
+    tests: CheckFile | None = None
+    schema: CheckFile | None = None
+    columns: tuple[str, ...] = ()
+    some_rows: bool = False
+    margin: tuple[Decimal, ...] = ()
+    margin_by: Literal["least", "mean"] = "least"
+    check_s: int = 10
+    switch_margin: Decimal = Decimal("1.25")
+    fallback: tuple[str, ...] = ()
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -327,7 +357,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     happens to input without fields then. ``cache_s`` comes before the app's. ``languages`` are those its
     requests are written in, where nobody has to guess; with ``require_language`` what is unknown excludes.
     With ``efforts`` the depth is chosen among these, as a deployment is; the first is taken where nothing was
-    measured, and ``effort`` is None. ``cascade`` says how it may be answered in steps.
+    measured, and ``effort`` is None. ``cascade`` says how it may be answered in steps. With ``estimate`` each
+    request is planned by what is estimated of it (``docs/routing.md``), where there is evidence.
     """
 
     name: str
@@ -345,6 +376,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     require_language: bool = False
     efforts: tuple[Effort, ...] = ()
     cascade: CascadeTask | None = None
+    estimate: bool = False
 
 
 class Fleet(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     from allod.domain.chat import ChatCall, EmbedCall, Embedded, Event
+    from allod.domain.drafting import DraftSetup
     from allod.domain.fleet import Weights
 
 FaultKind = Literal[
@@ -185,6 +186,8 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
         vault: where embedded engines find their weights.
         air_gapped: whether the tenant is.
         weights: by deployment id, what the law was told of embedded weights: no others are loaded.
+        drafts: by deployment id, what a measurement that speaks for its draft was made of: no other draft is
+            loaded. None asks for no measurement: what is configured is loaded.
         outbox: through which a driver's requests leave together, or None. A driver all of whose requests
             leave by it says so with an attribute ``by_outbox``: then the intent need not be recorded before.
 
@@ -196,4 +199,5 @@ class EngineContext(msgspec.Struct, frozen=True, kw_only=True):
     vault: object | None = None
     air_gapped: bool = False
     weights: Mapping[str, Weights] = {}
+    drafts: Mapping[str, DraftSetup] | None = None
     outbox: Outbox | None = None

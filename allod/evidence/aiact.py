@@ -11,7 +11,7 @@ from datetime import date
 from typing import Final
 
 from allod.domain.fleet import App
-from allod.domain.money import rfc3339
+from allod.domain.money import plain, rfc3339
 from allod.evidence.base import report
 from allod.evidence.facts import FACT_COLUMNS, fact_row
 from allod.evidence.paper import Finding, Gap, Report, Row, Sheet, columns, fixed, listed
@@ -43,9 +43,12 @@ USE_COLUMNS: Final = columns(
     relaxed         Rules waived
     excluded        Deployments left out, with the rules
     attempts        Attempts
+    step            Step, where it is one
+    step_of         of the request
     input_tokens    Tokens read
     output_tokens   Tokens written
     cost_usd        Cost in USD
+    total_usd       with its steps
     durability      Waited for before the first byte
     pack            Digest of the law
     fleet           Digest of the facts
@@ -59,14 +62,16 @@ def use_log(world: World) -> Report:
     found = survey(world)
 
     def rows() -> Iterator[Row]:
-        return (event(world, entry) for entry in world.chosen())
+        return (event(world, one, entry) for entry in world.chosen() for one in entry.all)
 
     sheet = Sheet(
         id="ai-act-log",
         title="Events",
         columns=USE_COLUMNS,
         rows=rows,
-        note="One row per request, in the order in which they ended. "
+        note="One row per request, in the order in which they ended; one that was answered in steps has rows "
+        "for its steps beside it, each naming it. Rows without a step are the requests, and the costs of all "
+        "rows add up to what was paid. "
         "The receipt of each is in the folder receipts.",
     )
     return report(
@@ -100,12 +105,12 @@ def use_log(world: World) -> Report:
                 "so the log's own age is the limit."
             ),
         ),
-        receipts=world.chosen,
+        receipts=world.every,
     )
 
 
-def event(world: World, entry: Entry) -> Row:
-    """Write one request as a row of ``USE_COLUMNS``."""
+def event(world: World, entry: Entry, whole: Entry) -> Row:
+    """Write one request, or one step of ``whole``, as a row of ``USE_COLUMNS``."""
     end = entry.end
     operator = world.operator_of(end.deployment) if end.deployment else None
     rules = end.rules
@@ -114,14 +119,17 @@ def event(world: World, entry: Entry) -> Row:
     )
     tokens = end.tokens
     read = sum(tokens.get(name, 0) for name in ("input", "cache_read", "cache_write", "cache_write_1h"))
+    written = tokens.get("output", 0) + tokens.get("reasoning", 0)
     return (
         rfc3339(entry.received_at_ms), end.time, end.id, str(entry.terminal_index), end.status, end.reason,
         world.app_of(entry), end.task or "", end.purpose or "", listed(end.classes), entry.surface,
         end.deployment or "", operator.id if operator else "", end.model or "", end.weights or "",
         f"{end.engine or ''} {end.engine_version or ''}".strip(), end.evidence or "",
         listed(name for name, held in sorted(end.conditions.items()) if held), listed(end.relaxed),
-        listed(excluded), str(end.attempts), str(read), str(tokens.get("output", 0) + tokens.get("reasoning",
-        0)), end.cost_usd or "", end.durability, end.pack, end.fleet, end.decision,
+        listed(excluded), str(end.attempts), end.step or "",
+        end.parents[0] if end.step and end.parents else "", str(read), str(written), end.cost_usd or "",
+        plain(whole.cost) if whole.steps and entry is whole else "", end.durability, end.pack, end.fleet,
+        end.decision,
     )  # fmt: skip
 
 

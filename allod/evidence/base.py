@@ -65,6 +65,8 @@ def facts_sheet(world: World) -> Sheet:
 def _figures(found: Survey) -> Iterator[tuple[str, str]]:
     states = ", ".join(f"{number} {status}" for status, number in sorted(found.by_status.items()))
     yield "Requests", f"{found.total.requests}" + (f" ({states})" if states else "")
+    if found.steps:
+        yield "Their steps and audits", f"{found.steps}, each with a receipt of its own"
     yield "Cost of their attempts", f"{plain(found.total.cost_usd)} USD"
     if found.total.requests:
         yield "First and last receipt", f"{found.total.first[1]}, {found.total.last[1]}"

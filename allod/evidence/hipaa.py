@@ -51,22 +51,24 @@ PHI: Final = frozenset({"phi", UNSCANNED})
 def disclosures(world: World, about: str = "") -> Report:
     """Return the accounting; of one person where the world's entries are theirs and ``about`` says so.
 
-    A request that several operators saw is a disclosure to each, whether or not they answered.
+    A request that several operators saw is a disclosure to each, whether or not they answered, and so is each
+    step of one that was answered in steps, and each audit of it.
     """
     found = survey(world)
 
     def rows() -> Iterator[Row]:
-        for entry in world.chosen():
+        for entry in world.parts():
             yield from _rows(world, entry)
 
-    without = _without_agreement(world, world.chosen())
+    without = _without_agreement(world, world.parts())
     sheets = (
         Sheet(
             id="hipaa-disclosures",
             title="Disclosures",
             columns=DISCLOSURE_COLUMNS,
             rows=rows,
-            note="Every disclosure to an operator that is not the organisation itself. 164.528(a)(1) lets "
+            note="Every disclosure to an operator that is not the organisation itself; a request that was "
+            "answered in steps is one for each step, under the step's own receipt. 164.528(a)(1) lets "
             "some be left out of what an individual is given; the last column says which purposes those are.",
         ),
         Sheet(

@@ -71,8 +71,7 @@ def inventory(world: World) -> Report:
     """Return every deployment and declared system, with what the log shows of its use."""
     found = survey(world)
     counts = tally(world.chosen(), lambda e: e.end.saw, OTHERS)
-    whole = (entry for entry in world.chosen() if entry.end.status == "answered")
-    answered = tally(whole, lambda e: e.end.saw[-1:], OTHERS)
+    answered = tally(world.chosen(), _answered, OTHERS)
     others: KeySeen = (OTHERS,) * 5
     seen = tally(world.chosen(), _seen, others)
     uses = _uses(world)
@@ -120,6 +119,10 @@ def inventory(world: World) -> Report:
     )
 
 
+def _answered(entry: Entry) -> tuple[str, ...]:
+    return entry.end.saw[-1:] if entry.end.status == "answered" else ()
+
+
 def _seen(entry: Entry) -> Iterator[KeySeen]:
     end = entry.end
     if end.deployment and end.attempts:
@@ -130,7 +133,7 @@ def _seen(entry: Entry) -> Iterator[KeySeen]:
 def _uses(world: World) -> dict[str, dict[str, None]]:
     """Return per deployment the first uses seen, as text."""
     out: dict[str, dict[str, None]] = {}
-    for entry in world.chosen():
+    for entry in world.parts():
         for name in entry.end.saw:
             known = out.setdefault(name, {})
             if len(known) <= USES:

@@ -117,16 +117,16 @@ def decisions(world: World, tables: Tables, subject: str) -> Report:
         ),
         notes=(RETENTION,),
         scope=f"the person with the id {subject}, {world.scope}",
-        receipts=world.chosen,
+        receipts=world.every,
     )
 
 
 def _decision(world: World, tables: Tables, entry: Entry) -> Row:
-    end = entry.end
+    end, saw = entry.end, dict.fromkeys(name for part in entry.parts for name in part.end.saw)
     return (
         rfc3339(entry.received_at_ms), end.id, str(entry.terminal_index), world.app_of(entry), end.task or "",
         end.purpose or "", listed(end.classes), end.status,
-        listed(_recipient(world, name) for name in end.saw) or "nobody", end.model or "", _why(tables, entry),
+        listed(_recipient(world, name) for name in saw) or "nobody", end.model or "", _why(tables, entry),
         listed(name for name, held in sorted(end.conditions.items()) if held),
         "yes" if tables.erased(end.id) else "no",
     )  # fmt: skip

@@ -97,7 +97,7 @@ def trace_sheet(report: Report, entries: Iterable[Entry]) -> Sheet:
     assert trace is not None
 
     def rows() -> Iterator[Row]:
-        for entry in entries:
+        for entry in (part for whole in entries for part in whole.parts):
             end = entry.end
             for table, row in trace(entry):
                 yield (

@@ -70,6 +70,16 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             yield entry
 
+    def every(self) -> Iterator[Entry]:
+        """Go through them and the steps of those that were answered in steps, each with a receipt."""
+        for entry in self.chosen():
+            yield from entry.all
+
+    def parts(self) -> Iterator[Entry]:
+        """Go through what may have left: requests, and of those in steps the steps that were sent."""
+        for entry in self.chosen():
+            yield from entry.parts
+
     def app_of(self, entry: Entry) -> str:
         """Return the app's name; its pseudonym where the configuration does not have it any more."""
         return self.apps.get(entry.end.app, entry.end.app)
@@ -111,12 +121,12 @@ class Count(msgspec.Struct):
     last: tuple[int, str] = (0, "")
 
     def add(self, entry: Entry, cost_usd: Decimal | None = None) -> None:
-        """Count one more, at what it cost in all unless another cost is given."""
+        """Count one more, at what it cost with all its steps unless another cost is given."""
         here = entry.received_at_ms, entry.end.id
         self.first = min(self.first, here) if self.requests else here
         self.last = max(self.last, here)
         self.requests += 1
-        self.cost_usd += entry.end.cost if cost_usd is None else cost_usd
+        self.cost_usd += entry.cost if cost_usd is None else cost_usd
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Write it as requests, first receipt and time, last receipt and time."""
@@ -142,15 +152,22 @@ def tally(
     most: int = MOST_ROWS,
     cost: Callable[[Entry, K], Decimal | None] = lambda _entry, _key: None,
 ) -> dict[K, Count]:
-    """Count entries by what they are about; beyond ``most`` different keys the rest counts as ``others``."""
+    """Count entries by what they are about; beyond ``most`` different keys the rest counts as ``others``.
+
+    ``keys`` and ``cost`` are asked of each part of an entry. A request in steps counts once for each key that
+    any of them has, at what those steps cost.
+    """
     out: dict[K, Count] = {}
     for entry in entries:
-        for key in keys(entry):
-            found = out.get(key)
-            if found is None:
-                name = key if len(out) < most else others
-                found = out.setdefault(name, Count())
-            found.add(entry, cost(entry, key))
+        paid: dict[K, Decimal] = {}
+        for part in entry.parts:
+            for key in keys(part):
+                name = key if key in out or len(out) < most else others
+                one = cost(part, key)
+                paid[name] = paid.get(name, ZERO) + (part.end.cost if one is None else one)
+                out.setdefault(name, Count())
+        for name, usd in paid.items():
+            out[name].add(entry, usd)
     return out
 
 
@@ -164,6 +181,7 @@ class Survey(msgspec.Struct, kw_only=True):
     unknown_apps: set[str] = msgspec.field(default_factory=set)
     simulated: int = 0
     in_flight: int = 0
+    steps: int = 0
 
 
 def survey(world: World) -> Survey:
@@ -171,12 +189,17 @@ def survey(world: World) -> Survey:
     found = Survey(by_status={}, fleets={})
     for entry in world.chosen():
         end = entry.end
+        if end.step is not None:  # its request is of another period, or was lost
+            found.total.cost_usd += entry.cost
+            found.steps += 1
+            continue
         found.total.add(entry)
+        found.steps += len(entry.steps)
         found.by_status[end.status] = found.by_status.get(end.status, 0) + 1
         if end.fleet in found.fleets or len(found.fleets) < MOST_ROWS:
             found.fleets[end.fleet] = found.fleets.get(end.fleet, 0) + 1
         found.simulated += end.evidence == "simulated"
-        for name in end.saw:
+        for name in (name for part in entry.parts for name in part.end.saw):
             if name not in world.fleet.deployments and len(found.unknown_deployments) < MOST_ROWS:
                 found.unknown_deployments.add(name)
         if end.app not in world.apps:

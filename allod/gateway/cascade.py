@@ -31,6 +31,7 @@ from allod.domain.fleet import EFFORTS
 from allod.domain.money import ZERO, plain
 from allod.engines.run import NOT_NEEDED, STOPPED
 from allod.gateway import pipeline
+from allod.gateway.checks.logprobs import NEED, asking, hidden
 from allod.gateway.entry import Ask
 from allod.gateway.taps import Served, hand_on
 from allod.receipts.commitment import commitment
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 MAX_STEPS: Final = 8
 """So many are named whole in a leaf."""
 COMMIT_S: Final = 5.0
-ROLES: Final = frozenset({"base", "check", "agreement", "escalation", "reference", "audit"})
+ROLES: Final = frozenset({"base", "check", "agreement", "escalation", "reference", "fallback", "audit"})
 _ENCODE: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -164,6 +165,7 @@ class Cascade:
         self._begun: dict[str, Step] = {}
         self._held: dict[str, Decimal] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._hidden: set[str] = set()
         self._over = False
         self._take: Take | None = None
         self._entry: Entry | None = None
@@ -175,6 +177,11 @@ class Cascade:
     def steps(self) -> tuple[Step, ...]:
         """The steps begun so far, in order; one in flight counts as ``failed`` until it has ended."""
         return tuple(self._begun.values())
+
+    @property
+    def apart(self) -> bool:
+        """Whether the strategy may answer though nobody of the request's own plan is up; its steps decide."""
+        return bool(getattr(self._strategy, "apart", False))
 
     @property
     def spent_usd(self) -> Decimal:
@@ -213,7 +220,8 @@ class Cascade:
             )
         entry.served.origin = known.end
         if self.live is None:
-            await hand_on(known.events, take)
+            hide = chosen.receipt in self._hidden
+            await hand_on(hidden(known.events, self.ask.parsed.body) if hide else known.events, take)
         elif self.live != known.receipt:
             what = "another answer has reached the client than the one chosen"
             raise Integrity(what, "", "this is a fault of the strategy")
@@ -245,6 +253,7 @@ class Cascade:
         min_quality: Decimal | None = None,
         within_ms: int | None = None,
         live: bool = False,
+        logprobs: bool = False,
     ) -> Step:
         """Run one step to its end and return what it came to; a refused or failed one raises nothing.
 
@@ -261,6 +270,8 @@ class Cascade:
                 receipt says that the client left.
             live: hand its answer on while it comes; it must be the one returned then, and if it breaks
                 after it has begun there is no other.
+            logprobs: ask for log probabilities too, which the step's events have, and the client has not
+                unless the request asked for them.
 
         Raises:
             Invalid: no such role or deployment, or a step of another cascade.
@@ -278,10 +289,21 @@ class Cascade:
         limits |= {} if effort is None else {"effort": _capped(self.ask, effort), "efforts": ()}
         limits["deadline_ms"] = self._within(within_ms)
         receipt = self._gateway.fresh_receipt(self._gateway.now_ms())
-        seen = _Collecting(self._letting_through(receipt, deployment) if live else None)
-        return await self._run(role, self._ask(receipt, deployment, parsed, stems_from, limits, seen), seen)
+        seen = _Collecting(self._letting_through(receipt, deployment, hide=logprobs) if live else None)
+        ask = self._ask(receipt, deployment, parsed, stems_from, limits, seen)
+        if logprobs:
+            ask = _telling(ask)
+            self._hidden.add(receipt)
+        return await self._run(role, ask, seen)
 
-    async def later(self, role: str, deployment: str, *, min_quality: Decimal | None = None) -> Step:
+    async def later(
+        self,
+        role: str,
+        deployment: str,
+        *,
+        min_quality: Decimal | None = None,
+        logprobs: bool = False,
+    ) -> Step:
         """Run a step after the request has ended: an audit. It is not in the request's end, which is written.
 
         The request is its parent; its classes, labels and cost limit hold, its deadline does not any more.
@@ -294,9 +316,10 @@ class Cascade:
         limits: dict[str, Any] = {} if min_quality is None else {"min_quality": min_quality}
         limits["deadline_ms"] = None
         receipt, seen = self._gateway.fresh_receipt(self._gateway.now_ms()), _Collecting()
-        return await self._run(role, self._ask(receipt, deployment, None, (), limits, seen), seen)
+        ask = self._ask(receipt, deployment, None, (), limits, seen)
+        return await self._run(role, _telling(ask) if logprobs else ask, seen)
 
-    def _letting_through(self, receipt: str, deployment: str) -> Take:
+    def _letting_through(self, receipt: str, deployment: str, *, hide: bool) -> Take:
         """Return what hands a step's answer on to the client while it comes."""
 
         def onward(items: Sequence[Answer]) -> Awaitable[None] | None:
@@ -305,11 +328,12 @@ class Cascade:
             if self.live is None:
                 self._entry.served = Served(total_usd=ZERO, live=deployment, answer=self.answer)
             self.live = receipt
-            return self._take(items)
+            return self._take(hidden(items, self.ask.parsed.body) if hide else items)
 
         return onward
 
     async def _run(self, role: str, ask: Ask, seen: _Collecting) -> Step:
+        ask = msgspec.structs.replace(ask, step=role)
         name, deployment, held = ask.admitted.receipt, ask.admitted.model, self._bound(ask)
         self._begun[name] = Step(receipt=name, role=role, deployment=deployment, status="failed")
         self._held[name] = held
@@ -429,6 +453,18 @@ class Cascade:
             events=tuple(events) if status == "answered" else (),
             end=end,
         )
+
+
+def _telling(ask: Ask) -> Ask:
+    """Return a step's request that asks for log probabilities; the deployment must be able to tell them."""
+    parsed, admitted = ask.parsed, ask.admitted
+    body = asking(parsed.body)
+    return msgspec.structs.replace(
+        ask,
+        parsed=msgspec.structs.replace(parsed, body=body),
+        admitted=msgspec.structs.replace(admitted, needs=tuple(sorted({*admitted.needs, NEED}))),
+        request=commitment(ask.request_salt, _ENCODE(body)),
+    )
 
 
 def _capped(own: Ask, effort: Effort) -> Effort:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -15,9 +16,10 @@ from allod.domain.fleet import EMBEDDED, SEAL_WEIGHTS, Fleet, Weights
 from allod.engines.contract import EngineContext
 from allod.engines.outbox import Outbox
 from allod.engines.registry import drivers, make_engine
-from allod.gateway import capabilities, supply
+from allod.gateway import capabilities, speculating, supply
 from allod.gateway import config as configuration
 from allod.gateway.addresses import Addresses
+from allod.gateway.checks.files import with_files
 from allod.gateway.decide import Decider
 from allod.gateway.ownpacks import OwnPack, own_folder, own_packs, verify_own
 from allod.gateway.packs import Packs, find
@@ -85,9 +87,11 @@ def read_config(path: Path, packs: Packs | None = None) -> Config:
     if len(raw) > _CONFIG_LIMIT_BYTES:
         raise Invalid(f"{path} is too large", f"at most {_CONFIG_LIMIT_BYTES} bytes are read")
     try:
-        return configuration.parse(raw.decode(), (packs or available(Home(path.parent))).classes)
+        read = configuration.parse(raw.decode(), (packs or available(Home(path.parent))).classes)
     except UnicodeDecodeError as error:
         raise Invalid(f"{path} is not UTF-8", str(error), "save it as UTF-8") from error
+    fleet, texts = with_files(read.fleet, path.parent)
+    return msgspec.structs.replace(read, fleet=fleet, check_files=texts)
 
 
 def available(home: Home) -> Packs:
@@ -223,17 +227,24 @@ def engines(
         Invalid: an engine nobody registered. Unavailable: a driver's package is not installed.
 
     """
-    context = EngineContext(
+    given, found = context(s, environ, outbox=outbox), drivers()
+    return {d.id: make_engine(d, given, found=found) for d in s.fleet.deployments.values()}
+
+
+def context(
+    s: Setting, environ: Mapping[str, str] = os.environ, *, outbox: Outbox | None = None
+) -> EngineContext:
+    """Return what drivers are given; drafts are those a measurement speaks for (``speculating``)."""
+    return EngineContext(
         environ=dict(environ),
         allow_address=addresses(s).allow,
         state_dir=str(s.home.root.absolute()),
         vault=s.vault,
         air_gapped=s.fleet.tenant.air_gapped,
         weights=s.fleet.weights,
+        drafts=speculating.drafts(s.home, s.fleet, time.time_ns() // 1_000_000),
         outbox=outbox,
     )
-    found = drivers()
-    return {d.id: make_engine(d, context, found=found) for d in s.fleet.deployments.values()}
 
 
 def addresses(s: Setting) -> Addresses:

@@ -131,7 +131,8 @@ class EvaluationSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the configuration says; ``fleet.weights`` is filled by the composition root.
 
-    ``written`` are its tables as they stand in the file, which changes are compared by.
+    ``written`` are its tables as they stand in the file, which changes are compared by. ``check_files`` are
+    the texts of the files that checks of answers go by, by digest; the composition root reads them.
     """
 
     fleet: Fleet
@@ -144,6 +145,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueSettings | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
     written: dict[str, Any] = {}
+    check_files: dict[str, str] = {}
 
 
 def parse(text: str, pack_classes: Callable[[str], tuple[str, ...]] = lambda _: ()) -> Config:

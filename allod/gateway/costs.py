@@ -40,13 +40,14 @@ Key = tuple[str, str]
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """What is read of a terminal leaf: where an answer comes from, its steps, what it stems from."""
+    """What is read of a terminal leaf: where an answer comes from, its steps, what it is a step of."""
 
     task: str | None = None
     deployment: str | None = None
     answer_from: str | None = None
     steps: tuple[tuple[str, str, str, str], ...] = ()
     parents: tuple[str, ...] = ()
+    step: str | None = None
 
 
 class Sums(msgspec.Struct, kw_only=True):
@@ -156,8 +157,9 @@ class Costs:
         leaf = self._leaf(one)
         if leaf is not None and leaf.steps:
             self._in_steps(one, leaf)
-        elif leaf is not None and (parent := self._parents.get(next(iter(leaf.parents), ""))) is not None:
-            self._later(parent, one)
+        elif leaf is not None and leaf.step is not None:
+            key = (leaf.task or DEFAULT_TASK, leaf.deployment or NOBODY)
+            self._later(self._parents.get(next(iter(leaf.parents), ""), key), one)
         else:
             self._plain(one, leaf)
 
@@ -228,7 +230,7 @@ class Costs:
             sums.squares += float(whole.paid) ** 2
 
     def _later(self, key: Key, one: Settled) -> None:
-        """Charge an audit to the request it is of."""
+        """Charge an audit to the request it is of, and a step whose request was lost to whom it asked."""
         sums = self._of(key)
         if sums is not None:
             sums.steps_usd += sums.pay(one.rows)

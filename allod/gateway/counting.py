@@ -32,6 +32,7 @@ TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4
 _MS: Final = tuple(round(1000 * bound) for bound in SECONDS)
 _NONE: Final = ""
 REQUEST_LABELS: Final = ("app", "task", "deployment", "status")
+STEP_LABELS: Final = ("task", "role", "deployment", "status")
 ATTEMPT_LABELS: Final = (*REQUEST_LABELS, "operation")
 _Count = TypeVar("_Count")
 
@@ -79,6 +80,7 @@ class Counters:
     def __init__(self) -> None:
         self._requests: dict[tuple[str, str | None, str | None, str], _Requests] = {}
         self._attempts: dict[tuple[str, str | None, str, str, str], _Attempts] = {}
+        self._steps: dict[tuple[str | None, str, str | None, str], int] = {}
         self.alarms: dict[tuple[str, str], int] = {}
 
     def request(
@@ -90,16 +92,24 @@ class Counters:
         elapsed_ms: int,
         rows: Sequence[LedgerRow],
         operation: str = "chat",
+        step: str = "",
     ) -> None:
-        """Count one request that ended, and its attempts; ``operation`` as the conventions name it."""
+        """Count one request that ended, and its attempts; ``operation`` as the conventions name it.
+
+        With ``step`` it was one of another request, and is counted as such: callers made one request.
+        """
+        for row in rows:
+            self._attempt(app, task, row, operation)
+        if step:
+            at = (task, step, deployment, status)
+            self._steps[at] = self._steps.get(at, 0) + 1
+            return
         key = (app, task, deployment, status)
         one = self._requests.get(key)
         if one is None:
             one = self._requests[key] = _Requests()
         one.buckets[bisect_left(_MS, elapsed_ms)] += 1
         one.sum += elapsed_ms
-        for row in rows:
-            self._attempt(app, task, row, operation)
 
     def _attempt(self, app: str, task: str | None, row: LedgerRow, operation: str) -> None:
         key = (app, task, row.deployment, row.status, operation)
@@ -133,15 +143,15 @@ class Counters:
         """Yield what was counted."""
         yield from self._request_lines()
         attempts = _labelled(ATTEMPT_LABELS, self._attempts.items())
-        yield from _counter(
+        yield from counter(
             "allod_attempts_total", "Attempts at deployments.", ((at, one.count) for at, one in attempts)
         )
-        yield from _counter(
+        yield from counter(
             "allod_cost_usd_total",
             "What attempts cost, in USD.",
             ((at, float(one.cost)) for at, one in attempts),
         )
-        yield from _counter(
+        yield from counter(
             "allod_tokens_total",
             "Tokens by kind; cached ones are input too, reasoning ones output too.",
             (
@@ -150,8 +160,16 @@ class Counters:
                 for kind in ("input", "cached", "output", "reasoning")
             ),
         )
+        yield from counter(
+            "allod_cascade_steps_total",
+            "Steps and audits of requests that are answered in steps, by what they were for.",
+            (
+                (dict(zip(STEP_LABELS, map(_text, key), strict=True)), n)
+                for key, n in sorted(self._steps.items(), key=lambda item: tuple(map(_text, item[0])))
+            ),
+        )
         yield from self._conventions(fleet)
-        yield from _counter(
+        yield from counter(
             "allod_tokenizer_alarms_total",
             "Lasting changes of tokens billed for the same text that were found since the start.",
             (({"deployment": name, "kind": kind}, n) for (name, kind), n in sorted(self.alarms.items())),
@@ -159,9 +177,9 @@ class Counters:
 
     def _request_lines(self) -> Iterator[str]:
         rows = _labelled(REQUEST_LABELS, self._requests.items())
-        yield from _counter(
+        yield from counter(
             "allod_requests_total",
-            "Requests that ended, by how; deployment is empty where none answered.",
+            "Requests of callers that ended, by how; deployment is empty where none answered.",
             ((at, sum(one.buckets)) for at, one in rows),
         )
         yield from _histogram(
@@ -215,7 +233,7 @@ def _convention(fleet: Fleet, name: str, status: str, operation: str) -> dict[st
 def exposition(gateway: Gateway) -> bytes:
     """Write everything a gateway tells about itself."""
     out = [
-        *_gauge("allod_info", "This build.", [({"version": __version__}, 1)]),
+        *gauge("allod_info", "This build.", [({"version": __version__}, 1)]),
         *gateway.counters.lines(gateway.fleet),
         *_of_state(gateway),
     ]
@@ -226,18 +244,18 @@ def _of_state(gateway: Gateway) -> Iterator[str]:
     """Yield what is so now: breakers, tokenizers, the log."""
     health = gateway.health()
     names = sorted(gateway.fleet.deployments)
-    yield from _gauge(
+    yield from gauge(
         "allod_breaker_open",
         "1 where the circuit breaker lets nothing through.",
         [({"deployment": name}, int(name in health.resting)) for name in names],
     )
-    yield from _gauge(
+    yield from gauge(
         "allod_deployment_ready",
         "0 where a deployment cannot serve.",
         [({"deployment": name}, int(name not in health.unready)) for name in names],
     )
     if gateway.drift is not None:
-        yield from _gauge(
+        yield from gauge(
             "allod_tokenizer_factor",
             "Tokens billed for the same text of late, over what it was when first seen.",
             [
@@ -246,20 +264,22 @@ def _of_state(gateway: Gateway) -> Iterator[str]:
                 if one.watch.first is not None
             ],
         )
-        yield from _counter(
+        yield from counter(
             "allod_tokenizer_unwatched_total",
             "Requests not watched for tokenizer changes because others waited.",
             [({}, gateway.drift.dropped)],
         )
+    if gateway.promises is not None:
+        yield from gateway.promises.measured()
     reader = gateway.store.reader
     newest = reader.newest().size
-    yield from _gauge("allod_log_leaves", "Leaves the newest checkpoint covers.", [({}, newest)])
+    yield from gauge("allod_log_leaves", "Leaves the newest checkpoint covers.", [({}, newest)])
     if gateway.config.log.witnesses:
         cosigned = reader.cosigned
         behind = newest - (0 if cosigned is None else cosigned.size)
-        yield from _gauge("allod_log_unwitnessed_leaves", "Leaves no witness has cosigned.", [({}, behind)])
+        yield from gauge("allod_log_unwitnessed_leaves", "Leaves no witness has cosigned.", [({}, behind)])
     trouble = gateway.store.healthy()
-    yield from _gauge("allod_log_ready", "0 where the log takes nothing new.", [({}, int(trouble is None))])
+    yield from gauge("allod_log_ready", "0 where the log takes nothing new.", [({}, int(trouble is None))])
 
 
 # --- the text format
@@ -289,11 +309,13 @@ def _labels(at: dict[str, str]) -> str:
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
 
 
-def _counter(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
+def counter(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
+    """Yield the lines of a counter, by labels."""
     return _plain(name, "counter", text, values)
 
 
-def _gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
+def gauge(name: str, text: str, values: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
+    """Yield the lines of a gauge, by labels."""
     return _plain(name, "gauge", text, values)
 
 

@@ -13,7 +13,7 @@ import msgspec
 
 from allod.admission.admit import kind_of
 from allod.admission.sizes import bucket
-from allod.domain.decision import NearestChange, Plan
+from allod.domain.decision import Estimated, NearestChange, Plan
 from allod.domain.errors import Invalid, Refused, Unavailable
 from allod.domain.fleet import CLEAR_TEXT
 from allod.metering.rates import Tariffs, tariffs_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from allod.metering.book import Book
     from allod.policy.policy import Policy
     from allod.receipts.forms import IntentForm, TerminalForm
+    from allod.routing.shadow import Shadowed
 
 MEMO_ENTRIES: Final = 512
 """Over all worlds: with twenty candidates one takes some 40 KB."""
@@ -43,6 +44,8 @@ MEMO_WORLDS: Final = 8
 """Health comes back to what it was: so many states of it are remembered."""
 TOO_LARGE: Final = "the difference is too large for the record"
 _DAY_MS: Final = 86_400_000
+ESTIMATED_ENTRIES: Final = 1024
+"""Decisions by estimate that are remembered: estimates are coarse, so that like requests share one."""
 
 
 class Shared:
@@ -99,6 +102,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 _Asked = tuple[Any, ...]
 """What of a request a decision depends on, besides tariffs and health."""
+Guesses = tuple[tuple[str, Estimated], ...]
+"""What was estimated of a request, by deployment."""
+_Guessed = tuple[int, Guesses, tuple[tuple[str, str], ...]]
+"""What a decision by estimate depends on: the one without, the estimates, and what made them."""
 
 
 class _World(msgspec.Struct, frozen=True):
@@ -129,6 +136,7 @@ class Decider:
         self._tariffs: Tariffs | None = None
         self._worlds: list[_World] = []
         self._day: tuple[int, date] = (-1, date.min)
+        self._estimated: dict[_Guessed, tuple[Decision, Decision]] = {}
 
     def day(self, at_ms: int) -> date:
         """Return the UTC day of a time."""
@@ -169,6 +177,35 @@ class Decider:
                 memo.clear()
             memo[asked] = known
         return known
+
+    def estimated(
+        self, known: Decision, estimates: Guesses, estimator: tuple[tuple[str, str], ...]
+    ) -> Decision:
+        """Plan a decided request again, by what was estimated of it: law and candidates stay as they are.
+
+        Args:
+            known: what was decided without estimates.
+            estimates: of deployments that could serve it by that decision; others are left out.
+            estimator: what the record says of whence they are.
+
+        Returns:
+            The decision with the estimates in its record (I8); ``known`` where there is no room for them.
+
+        """
+        able = {one.deployment for one in known.plan.candidates if one.eligible}
+        asked = id(known), estimates, estimator
+        found = self._estimated.get(asked)
+        if found is not None and found[0] is known:
+            return found[1]
+        lawful = tuple(one for one in estimates if one[0] in able)
+        question = msgspec.structs.replace(known.question, estimates=lawful)
+        made = self._make(known.asked, known.eligibility, question, dict(estimator))
+        if len(made.record) > MAX_RECORD_BYTES:
+            made = known
+        if len(self._estimated) >= ESTIMATED_ENTRIES:
+            self._estimated.clear()
+        self._estimated[asked] = known, made
+        return made
 
     def _memo(self, tariffs: Tariffs, health: Health) -> dict[_Asked, Decision]:
         """Return what was decided under these tariffs and this health; the newest such world comes first."""
@@ -213,7 +250,13 @@ class Decider:
         midnight = (at_ms // _DAY_MS + 1) * _DAY_MS
         return made, midnight if tariffs.valid_until_ms is None else min(midnight, tariffs.valid_until_ms)
 
-    def _make(self, asked: PolicyQuestion, eligibility: Eligibility, question: Question) -> Decision:
+    def _make(
+        self,
+        asked: PolicyQuestion,
+        eligibility: Eligibility,
+        question: Question,
+        estimator: dict[str, str] | None = None,
+    ) -> Decision:
         made = plan(question)
         excluded = exclusions(made)
         flags: dict[str, bool | int | str] = {
@@ -222,7 +265,7 @@ class Decider:
             "day": f"{asked.day}",
             "pseudonymised": asked.pseudonymised,
         }
-        record = self._record(asked, question, made, flags)
+        record = self._record(asked, question, made, flags, estimator)
         return Decision(
             asked=asked,
             question=question,
@@ -235,17 +278,30 @@ class Decider:
         )
 
     def _record(
-        self, asked: PolicyQuestion, question: Question, made: Plan, flags: dict[str, bool | int | str]
+        self,
+        asked: PolicyQuestion,
+        question: Question,
+        made: Plan,
+        flags: dict[str, bool | int | str],
+        estimator: dict[str, str] | None,
     ) -> bytes:
         """Write the record; a shadow for which there is no room in it is left at saying so."""
-        configuration, shadow = self.snapshot.digest, self.shadow
-        if shadow is None:
-            return decision_record(question, made, flags, configuration=configuration)
-        seen = shadow.compare(asked, question.eligibility, question, made)
-        record = decision_record(question, made, flags, configuration=configuration, shadow=seen)
-        if len(record) > MAX_RECORD_BYTES:
-            seen = shadow.failed(TOO_LARGE)
-            record = decision_record(question, made, flags, configuration=configuration, shadow=seen)
+        shadow = self.shadow
+        seen = None if shadow is None else shadow.compare(asked, question.eligibility, question, made)
+
+        def written(seen: Shadowed | None) -> bytes:
+            return decision_record(
+                question,
+                made,
+                flags,
+                configuration=self.snapshot.digest,
+                shadow=seen,
+                estimator=estimator,
+            )
+
+        record = written(seen)
+        if shadow is not None and len(record) > MAX_RECORD_BYTES:
+            record = written(shadow.failed(TOO_LARGE))
         return record
 
     def nearest(self, decision: Decision) -> tuple[NearestChange, ...]:

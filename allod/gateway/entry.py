@@ -53,6 +53,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     ``data`` counts what was found in it and done to it, ``covering`` is what of it may leave to others,
     ``subject`` the person it is about as the application names them, ``parents`` the receipts it stems from.
     ``taps`` look on, ``source`` answers in a deployment's place; ``promise`` is what the record says of how.
+    ``step`` is what it is for where it is a step of another request (a role of ``cascade``), else empty.
     """
 
     app: App
@@ -69,6 +70,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     taps: tuple[Tap, ...] = ()
     source: Source | None = None
     promise: tuple[tuple[str, str], ...] = ()
+    step: str = ""
 
     @property
     def request_salt(self) -> bytes:
@@ -93,6 +95,11 @@ class Entry:
     @property
     def _counts(self) -> bool:
         return self._ask.admitted.surface == "count_tokens"
+
+    @property
+    def step(self) -> str:
+        """What it is a step for, empty where it is a caller's request."""
+        return self._ask.step
 
     @property
     def asked_by(self) -> tuple[str, str | None]:
@@ -220,7 +227,9 @@ class Entry:
         request = self._ask.request
         if self._ask.data is not None or self._ask.parents:
             known = self._intent(request)
-            facts = msgspec.structs.replace(known, data=self._ask.data, parents=self._ask.parents)
+            facts = msgspec.structs.replace(
+                known, data=self._ask.data, parents=self._ask.parents, step=self._ask.step or None
+            )
             return intent_leaf(facts)
         if shared.intent is None:
             shared.intent = IntentForm(self._intent(request))

@@ -13,11 +13,12 @@ from allod.gateway import compose
 from allod.policy.lists import codes_on
 from allod.receipts.commitment import pseudonym
 from allod.store import reports
+from allod.store.extract import gathered
 from allod.store.home import load_keys
 from allod.store.subjects import find
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import date
 
     from allod.gateway.compose import Setting
@@ -89,7 +90,7 @@ def about(whole: World, setting: Setting, extract: Extract, tables: Database, su
     secret = load_keys(setting.home).secret
     first = extract.pruned.upto if extract.pruned is not None else 0
 
-    def entries() -> Iterator[Entry]:
+    def read() -> Iterator[Entry]:
         for page in find(tables, secret, subject):
             for row in page:
                 last = row.terminal_index
@@ -98,8 +99,10 @@ def about(whole: World, setting: Setting, extract: Extract, tables: Database, su
                 if here and last is not None and whole.since_ms <= row.at_ms < whole.until_ms:
                     yield extract.entry(row.intent_index, last)
 
-    source: Callable[[], Iterator[Entry]] = entries
-    return msgspec.structs.replace(whole, entries=source, in_flight=lambda: 0)
+    def entries() -> Iterator[Entry]:
+        return iter(gathered(read()))
+
+    return msgspec.structs.replace(whole, entries=entries, in_flight=lambda: 0)
 
 
 def _known(asked: Asked, apps: set[str], tasks: set[str]) -> None:

@@ -39,6 +39,7 @@ SEAL_HIGHEST: Final = 4
 MOST_DAYS: Final = 36_525
 MOST_CACHE_S: Final = 30 * 86_400
 MOST_THINKING_TOKENS: Final = 1 << 20
+MOST_DEVICES: Final = 1_000_000
 AUTO_EFFORT: Final = "auto"
 _ID_LENGTH: Final = 64
 _LANGUAGE: Final = re.compile("[a-z]{2}")
@@ -262,6 +263,12 @@ def deployment(t: Table) -> Deployment:
         batch_only=t.flag("batch_only", False),
         languages=t.fact("languages", languages),
         thinking_tokens=_thinking_tokens(t),
+        chip=t.fact("chip", word),
+        hardware=t.fact("hardware", word),
+        hardware_count=t.whole("hardware_count", None, 1, MOST_DEVICES),
+        maker=t.fact("maker", word),
+        maker_jurisdiction=t.fact("maker_jurisdiction", place),
+        family=t.fact("family", word),
     )
     t.done()
     if d.base_url is None and d.engine not in EMBEDDED and d.engine != "scripted":
@@ -272,6 +279,13 @@ def deployment(t: Table) -> Deployment:
             param=t.name("base_url"),
         )
     return d
+
+
+def word(raw: Any, where: str) -> str:
+    """Read a name: a text that is not empty."""
+    if not isinstance(raw, str) or not raw.strip():
+        raise Invalid(f"{where} must be a name", f"got {raw!r}", "write a text, or leave it out", param=where)
+    return raw.strip()
 
 
 def languages(raw: Any, where: str) -> tuple[str, ...]:
@@ -385,6 +399,7 @@ def task(t: Table, known: frozenset[str] = BASE_CLASSES) -> Task:
         languages=languages(t.raw("languages"), t.name("languages")) if t.has("languages") else (),
         require_language=t.flag("require_language", False),
         cascade=cascadefile.cascade(t),
+        estimate=t.flag("estimate", False),
     )
     t.done()
     return read

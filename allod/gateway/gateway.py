@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from allod.gateway.decide import Decider, Decision
     from allod.gateway.drifting import Drift
     from allod.gateway.entry import Ask, Entry
+    from allod.gateway.estimates.planning import Estimates
     from allod.gateway.preparing import Preparation
     from allod.gateway.promise.promises import Promises
     from allod.gateway.reply import Reply
@@ -110,6 +111,7 @@ class Gateway:
         strategy_for: which requests are answered in steps, and by which strategy (``cascade``), or None.
             Whoever routes sets it; it sees an admitted request before it is decided.
         promises: what tasks with a cascade promise, or None where none has one.
+        estimates: what plans requests of tasks that ask for estimates, or None where none does.
         tells_languages: whether it matters in what language a request is written.
         counters: what is told at ``/metrics``. drift: the watches of tokenizers, once they run.
 
@@ -146,6 +148,7 @@ class Gateway:
         self.kept = KeptAnswers(config.server.cache_bytes, os.urandom(_SECRET_BYTES))
         self.strategy_for: Callable[[Ask], Strategy | None] | None = None
         self.promises: Promises | None = None
+        self.estimates: Estimates | None = None
         self.link_up = True
         self.counters = Counters()
         self.tells_languages = any(d.languages is not None for d in fleet.deployments.values()) or any(
@@ -226,6 +229,24 @@ class Gateway:
         """Decide: law first, then plan."""
         return self.decider.decide(admitted, self.health(), link_up=self.link_up)
 
+    def decided(self, ask: Ask) -> Decision:
+        """Decide a request that is about to be answered: by estimates where its task asks for them."""
+        known = self.decide(ask.admitted)
+        if self.estimates is not None and ask.source is None:
+            known = self.estimates.decided(ask, known)
+        return known.under(ask.promise)
+
+    def require(self, ask: Ask, decision: Decision) -> None:
+        """Let a request pass that has something to try, or steps that may answer while what is planned rests.
+
+        Raises:
+            Refused, Unavailable, Invalid: as ``Decider.require``.
+
+        """
+        plan = decision.plan
+        if plan.attempts or not (plan.resting and getattr(ask.source, "apart", False)):
+            self.decider.require(decision)
+
     def begin(self, ask: Ask, decision: Decision, intent: tuple[IntentFacts, bytes]) -> int:
         """Record the intent; 503 when there is no room for its end.
 
@@ -304,8 +325,9 @@ class Gateway:
         admitted, status, surface = ask.admitted, facts.status, ask.admitted.surface
         operation = "embeddings" if surface == "embeddings" else "chat"
         self.counters.request(
-            admitted.app, admitted.task, facts.deployment, status, entry.elapsed_ms(), rows, operation
-        )
+            admitted.app, admitted.task, facts.deployment or (admitted.model if ask.step else None), status,
+            entry.elapsed_ms(), rows, operation, ask.step,
+        )  # fmt: skip
         drift = self.drift
         if drift is None or status != "answered" or not rows or surface == "count_tokens":
             return
@@ -344,7 +366,7 @@ class Gateway:
                 said = False
         facts = entry.bare("failed", error, None)
         ended = self.end(facts, ())  # what was delivered is not known for sure
-        self.counters.request(*entry.asked_by, None, "failed", entry.elapsed_ms(), ())
+        self.counters.request(*entry.asked_by, None, "failed", entry.elapsed_ms(), (), step=entry.step)
         if not said:
             raise fault
         return ended, last

@@ -181,7 +181,12 @@ class Filling:
             self._events.clear()
 
     def over(self, facts: TerminalFacts) -> None:
-        """Keep it if it was answered, whole, and by a deployment."""
+        """Keep it if it was answered, whole, by a deployment, and as the task promises it.
+
+        An answer that was marked (streamed before its check, or by a fallback) would be given again unmarked.
+        """
+        if dict(facts.floor).get("answer") is not None:
+            return
         events, name = tuple(self._events), facts.deployment
         whole = any(isinstance(one, Finished | Embedded) for one in events)
         called = any(isinstance(one, Chunk) and one.tool_calls for one in events)

@@ -29,7 +29,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> AttemptStatus:
         AllodError: before there is an intent leaf: nothing was sent, nothing is recorded.
 
     """
-    decision = gateway.decide(ask.admitted).under(ask.promise)  # eligible, then plan
+    decision = gateway.decided(ask)  # eligible, then plan
     entry = Entry(gateway, ask, decision)
     begun = gateway.begin(ask, decision, entry.intent())  # the intent leaf
     reply = Reply(
@@ -45,7 +45,7 @@ async def answer(gateway: Gateway, ask: Ask, client: Client) -> AttemptStatus:
     error: AllodError | None = None
     gone = False
     try:
-        gateway.decider.require(decision)
+        gateway.require(ask, decision)
         if gateway.strict:
             await gateway.durable(begun)
         await entry.run(tapped(ask.taps, reply.take))  # run

@@ -1,8 +1,11 @@
 """The ``price`` of a deployment: rates, a book entry or ``free``, and what lies over it.
 
-price = { book = "provider/model", factor = 1.1, zone = "Europe/Berlin",
-          windows = [{ from = "22:00", until = "06:00", days = ["mon", "fri"], factor = 0.5 }],
-          changes = [{ since = 2026-12-01, input_usd_mtok = 4, output_usd_mtok = 20 }] }
+[deployment.price]
+book = "provider/model"
+factor = 1.1
+zone = "Europe/Berlin"
+windows = [{ from = "22:00", until = "06:00", days = ["mon", "fri"], factor = 0.5 }]
+changes = [{ since = 2026-12-01, input_usd_mtok = 4, output_usd_mtok = 20 }]
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
 from allod.gateway.deferring import queued
 from allod.gateway.drifting import watched
+from allod.gateway.estimates.planning import estimated
 from allod.gateway.gateway import LOG, Gateway
 from allod.gateway.preparing import Preparation
 from allod.gateway.promise.promises import promised
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from allod.engines.contract import Engine
     from allod.gateway.compose import Setting
     from allod.gateway.config import LogSettings
+    from allod.gateway.deferring import Queue
     from allod.vault.vault import Vault
     from allod.walls.network import Wall
 
@@ -89,9 +91,9 @@ async def opened(setting: Setting, wall: Wall | None = None) -> Running:
         loading = [asyncio.create_task(_load(name, engine)) for name, engine in engines.items()]
         try:
             catalogue = Catalogue(fleet, gateway.now_ms() // 1000, setting.supplied.catalogue)
-            async with promised(gateway, setting.home) as closed, queued(gateway) as queue:
+            async with _routing(gateway, setting) as (queue, told):
                 application = Application(gateway, catalogue, msgspec.json.encode(document()), queue)
-                yield application, [*_notices(setting, gateway), *closed, *watching, *witnesses]
+                yield application, [*_notices(setting, gateway), *told, *watching, *witnesses]
         finally:
             for task in loading:
                 task.cancel()
@@ -100,6 +102,19 @@ async def opened(setting: Setting, wall: Wall | None = None) -> Running:
     finally:
         await beside.aclose()
         await asyncio.to_thread(store.close)
+
+
+@contextlib.asynccontextmanager
+async def _routing(
+    gateway: Gateway, setting: Setting
+) -> AsyncGenerator[tuple[Queue | None, list[str]], None]:
+    """Run what routes besides the plan: estimates, promises, and the queue of what may wait."""
+    async with (
+        estimated(gateway, setting) as estimates,
+        promised(gateway, setting.home) as closed,
+        queued(gateway) as queue,
+    ):
+        yield queue, [*closed, *estimates]
 
 
 def _stand(gateway: Gateway, setting: Setting, approved: tuple[changes.Change, ...]) -> dict[str, str]:

@@ -65,6 +65,7 @@ class IntentFacts(msgspec.Struct, frozen=True, kw_only=True):
         plan: ids of the deployments that may be tried, in order; empty when the request is refused.
         parents: receipt ids this one stems from; durability: what was waited for before the first byte left.
         data: what was found in it and done to it, or None for nothing.
+        step: what it is for, where it is a step of the request that is its first parent, or an audit of it.
 
     """
 
@@ -84,6 +85,7 @@ class IntentFacts(msgspec.Struct, frozen=True, kw_only=True):
     parents: tuple[str, ...] = ()
     durability: Durability = "default"
     data: Handling | None = None
+    step: str | None = None
 
 
 class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,6 +190,7 @@ class IntentLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     plan: tuple[str, ...] = ()
     purpose: str | None = None
     request: str
+    step: str | None = None
     surface: str
     task: str | None = None
     tenant: str
@@ -236,6 +239,7 @@ class TerminalLeaf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     sandbox: str | None = None
     seq: int | None = None
     status: str
+    step: str | None = None
     steps: Tried = ()
     task: str | None = None
     template: str | None = None
@@ -363,6 +367,7 @@ def _intent(facts: IntentFacts) -> IntentLeaf:
         plan=facts.plan,
         purpose=facts.purpose,
         request=facts.request,
+        step=facts.step,
         surface=facts.surface,
         task=facts.task,
         tenant=facts.tenant,
@@ -409,6 +414,7 @@ def _terminal(intent: IntentFacts, named: str, facts: TerminalFacts) -> Terminal
         sandbox=facts.sandbox,
         seq=facts.seq,
         status=facts.status,
+        step=intent.step,
         steps=facts.steps,
         task=intent.task,
         template=facts.template,

@@ -24,6 +24,8 @@ from allod.receipts.ids import is_id
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _MONEY: Final = re.compile(r"(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")
 _ROLE: Final = re.compile(r"[a-z][a-z-]{0,15}")
+AUDIT: Final = "audit"
+"""The step that is made after its request has ended, and so is not in its list."""
 _STATUS: Final = frozenset({"answered", "refused", "aborted", "failed"})
 _SAME: Final = (
     "deployment", "model", "weights", "adapter", "template", "evidence", "engine", "engine_digest",
@@ -71,6 +73,9 @@ def check_lineage(leaf: Mapping[str, Any]) -> None:
     named = [one for one in parents if _DIGEST.fullmatch(one) is None]
     if not all(is_id(one) and one.startswith(prefix) for one in named) or leaf.get("id") in named:
         raise _differs("parents", named, "other receipts of this log")
+    step = leaf.get("step")
+    if step is not None and not (isinstance(step, str) and _ROLE.fullmatch(step) and named):
+        raise _differs("step", step, "a word, and the request it is a step of among its parents")
     whole, total = _steps(steps, prefix, leaf.get("id"))
     _check_total(leaf, total if whole else None, steps=bool(steps))
     if origin is None:
@@ -148,6 +153,7 @@ def family(leaves: Iterable[Mapping[str, Any]]) -> Family:
             named.add(leaf["answer_from"])
         missing |= named - by_id.keys()
         findings += _of_steps(name, leaf, by_id)
+        findings += _of_request(name, leaf, by_id)
         findings += _of_origin(name, leaf, by_id)
     return Family(findings=tuple(findings), missing=tuple(sorted(missing)), gaps=_gaps(by_id.values()))
 
@@ -156,7 +162,7 @@ def _of_steps(name: str, leaf: Mapping[str, Any], by_id: Mapping[str, Mapping[st
     """Hold the steps a leaf lists against their own receipts, and those that name it against its list."""
     out = []
     listed = {entry[0]: entry for entry in leaf.get("steps", []) if is_id(entry[0])}
-    for step, (_, _, status, cost) in listed.items():
+    for step, (_, role, status, cost) in listed.items():
         own = by_id.get(step)
         if own is None:
             continue
@@ -164,10 +170,24 @@ def _of_steps(name: str, leaf: Mapping[str, Any], by_id: Mapping[str, Mapping[st
         if said != (status, cost):
             why = f"got {said}, expected {(status, cost)}"
             out.append(Finding(receipt=name, what=f"step {step} ended otherwise", why=why))
+        if own.get("step", role) != role:
+            why = f"got {own['step']}, expected {role}"
+            out.append(Finding(receipt=step, what="a step was for something else", why=why))
         if name not in own.get("parents", []):
             why = f"got parents {own.get('parents', [])}, expected {name} among them"
             out.append(Finding(receipt=step, what="a step does not name its request", why=why))
     return out
+
+
+def _of_request(name: str, leaf: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Hold a step against the request it is of: that must list it, unless it was lost before it could."""
+    whole = by_id.get(next(iter(leaf.get("parents", [])), ""))
+    if leaf.get("step") in {None, AUDIT} or whole is None or whole.get("reason") == "gateway-lost":
+        return []
+    steps = whole.get("steps", [])
+    if any(entry[0] == name or not is_id(entry[0]) for entry in steps):
+        return []
+    return [Finding(receipt=name, what="a step its request does not list", why=f"{whole['id']} lists others")]
 
 
 def _of_origin(name: str, leaf: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> list[Finding]:

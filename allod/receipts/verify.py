@@ -33,6 +33,7 @@ _EVIDENCE: Final = ("self-run", "tee-attested", "operator-claims", "simulated")
 _BASIS: Final = ("reported", "counted", "reserved")
 _REPEATED: Final = (
     "id", "tenant", "app", "request", "classes", "pack", "fleet", "decision", "purpose", "task", "parents",
+    "step",
 )  # fmt: skip
 
 

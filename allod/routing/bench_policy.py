@@ -1,9 +1,10 @@
 """The policy an outside scorer plays: learned from outcomes, driven by the product's own cascade.
 
-``policy()`` returns an object with ``fit`` and ``run``. Fitting learns judges and a course for each task
-(``allod.routing.stopping``); running walks a ``Cascade`` with ``allod.routing.cascade.step``, asking through
-the caller, and never sees a quality. While it runs, it watches who stands alone against a majority and who
-always says the same as another: a model that turned bad, or answers with another's words, is left out.
+``policy()`` returns an object with ``fit`` and ``run``. Fitting learns judges (``allod.routing.stopping``)
+and a course for each task (``allod.routing.courses``); running walks a ``Cascade`` with
+``allod.routing.cascade.step``, asking through the caller, and never sees a quality. While it runs, it watches
+who stands alone against a majority and who always says the same as another: a model that turned bad, or
+answers with another's words, is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from allod.domain.errors import Invalid
 from allod.routing.cascade import Answered, Cascade, Check, Judgement, Step, step
 
 if TYPE_CHECKING:
-    from allod.routing.stopping import Course, Fitted
+    from allod.routing.courses import Course
+    from allod.routing.stopping import Fitted
 
 FLOOR: Final = 0.001
 TASK_FLOOR: Final = -0.007
@@ -26,13 +28,16 @@ TASK_FLOOR: Final = -0.007
 than what is promised (-0.005 and -0.01), by what the choice itself flatters."""
 _ALARM: Final = 1e-4
 _NEED: Final = 2
+_ONE_SIDED: Final = 1.645
+"""Standard errors below the mean that a normal variable is in one case of twenty."""
 _LEAST_PROMPTS: Final = 60
 
 
 class Promised(msgspec.Struct, frozen=True, kw_only=True):
     """What was found for a task when it was fitted: the order, the threshold, and the expected change.
 
-    ``change`` is out of fold; ``low``: its one-sided 95 % bound (normal approximation, not anytime-valid).
+    ``change`` is out of fold, ``error`` its standard error; ``low``: its one-sided 95 % bound (normal
+    approximation, not anytime-valid).
     """
 
     task: str
@@ -40,6 +45,7 @@ class Promised(msgspec.Struct, frozen=True, kw_only=True):
     threshold: float
     saved: float
     change: float
+    error: float
     low: float
     n: int
 
@@ -52,6 +58,7 @@ class Policy:
         self._models: tuple[str, ...] = ()
         self._reference = ""
         self._cascades: dict[str, Cascade] = {}
+        self._courses: dict[str, Course] = {}
         self._fitted: Fitted | None = None
         self._watch = Watch({}, {})
         self.promised: tuple[Promised, ...] = ()
@@ -75,7 +82,7 @@ class Policy:
         """
         import numpy as np  # noqa: PLC0415 (heavy)
 
-        from allod.routing import agreement, stopping  # noqa: PLC0415 (numpy)
+        from allod.routing import agreement, courses, stopping  # noqa: PLC0415 (numpy)
 
         quality = np.asarray(quality, dtype=float)
         quality = np.clip(np.where(np.isfinite(quality), quality, np.nan), 0.0, 1.0)
@@ -91,7 +98,8 @@ class Policy:
                 "give arrays of prompts x models, the reference among the models",
             )
         self._models, self._reference = tuple(models), reference
-        self._cascades, self._fitted, self._watch, self.promised = {}, None, Watch({}, {}), ()
+        self._cascades, self._courses, self._fitted = {}, {}, None
+        self._watch, self.promised = Watch({}, {}), ()
         at = self._models.index(reference)
         known = np.isfinite(quality[:, at]) if len(prompts) else np.zeros(0, dtype=bool)
         rows = [int(row) for row in np.flatnonzero(known)]
@@ -107,7 +115,7 @@ class Policy:
         if not pool or not of.tasks:
             return
         self._fitted = stopping.fit(of, pool, self._seed)
-        chosen = stopping.courses(self._fitted, pool, self._floor, self._task_floor)
+        chosen = courses.courses(self._fitted, pool, self._floor, self._task_floor)
         self._plan(of.tasks, chosen)
         self._watch = watch(self._fitted, chosen, self._models)
 
@@ -120,15 +128,30 @@ class Policy:
             worth = (Check(kind="worth", at_least=course.threshold),)
             steps = tuple(Step(deployment=self._models[one], checks=worth) for one in course.order)
             steps = (_checked(steps[0]), *steps[1:])
+            self._courses[task] = course
             self._cascades[task] = Cascade(task=task, steps=steps, escalate=self._reference)
             promised.append(
                 Promised(
                     task=task, order=tuple(one.deployment for one in steps), threshold=course.threshold,
-                    saved=course.saved, change=course.change, low=course.change - 1.645 * course.error,
+                    saved=course.saved, change=course.change, error=course.error,
+                    low=course.change - _ONE_SIDED * course.error,
                     n=int((self._fitted.of.task == number).sum()),
                 )
             )  # fmt: skip
         self.promised = tuple(promised)
+
+    def stated(self, served: int) -> float:
+        """Say what the mean change of quality of so many further prompts stays above, in 95 % of cases.
+
+        It holds the doubt of the prompts fitted and that of those served (normal approximation), for prompts
+        of the same kind; it is 0 where every prompt goes to the reference.
+        """
+        if self._fitted is None or served < 1:
+            return 0.0
+        n = self._fitted.of.size
+        mean = sum(one.change * one.n for one in self.promised) / n
+        variance = sum((one.error * one.n) ** 2 for one in self.promised) / n**2
+        return float(mean - _ONE_SIDED * math.sqrt(variance * (1 + n / served)))
 
     def run(self, row: Mapping[str, str], ask: Callable[[str], str]) -> str:
         """Serve one prompt: ask, judge, deliver. Returns the model whose answer is delivered."""
@@ -141,7 +164,7 @@ class Policy:
         if len(steps) < _NEED:
             return self._reference
         cascade = msgspec.structs.replace(cascade, steps=(_checked(steps[0]), *steps[1:]))
-        judge = _Judge(self._fitted, self._models, cascade, text)
+        judge = _Judge(self._fitted, self._models, cascade, text, self._courses[task])
         answers: tuple[Answered, ...] = ()
         while True:
             said = step(cascade, answers, judge)
@@ -178,12 +201,15 @@ def _checked(first: Step) -> Step:
 class _Judge:
     """Judges the answers to one prompt."""
 
-    def __init__(self, fitted: Fitted, models: tuple[str, ...], cascade: Cascade, prompt: str) -> None:
+    def __init__(
+        self, fitted: Fitted, models: tuple[str, ...], cascade: Cascade, prompt: str, course: Course
+    ) -> None:
         import numpy as np  # noqa: PLC0415 (heavy)
 
         from allod.routing.agreement import Outcomes, read_prompt  # noqa: PLC0415 (numpy)
 
-        self._np, self._judge, self._models = np, fitted.judge, models
+        self._np, self._judge, self._models, self._course = np, fitted.judge, models, course
+        self._known: dict[int, Judgement] = {}
         self._at = {name: number for number, name in enumerate(models)}
         self._number = fitted.of.tasks.index(cascade.task)
         words, shape = read_prompt(cascade.task, prompt)
@@ -196,7 +222,18 @@ class _Judge:
         self._of, self._told = of, fitted.judge.teller.tell(of)
 
     def __call__(self, answers: tuple[Answered, ...]) -> Judgement:
+        found = self._known.get(len(answers))
+        if found is None:
+            found = self._known[len(answers)] = self._judged(answers)
+        return found
+
+    def _judged(self, answers: tuple[Answered, ...]) -> Judgement:
+        from allod.routing.courses import first  # noqa: PLC0415 (numpy)
+
         columns = [self._at[one.deployment] for one in answers]
+        if not columns:
+            hopeless = self._hopeless(columns, first(self._told))
+            return Judgement(deployment=None, chance=0.0, gain=1.0, cost=1.0, hopeless=hopeless)
         for column, one in zip(columns, answers, strict=True):
             self._of.has[0, column] = bool(one.key) and not one.failed
             for other, two in zip(columns, answers, strict=True):
@@ -215,7 +252,15 @@ class _Judge:
             chance=float(state.chance[0]),
             gain=float(gain[0]),
             cost=float(cost[0]),
+            hopeless=self._hopeless(columns, state.ahead(gain, self._told)),
         )
+
+    def _hopeless(self, columns: list[int], ahead: Any) -> bool:
+        """Ask the gate, which knows the beginnings of its own order only."""
+        at = len(columns)
+        if at >= len(self._course.order) or tuple(columns) != self._course.order[:at]:
+            return False
+        return bool(self._course.hopeless(at, ahead)[0])
 
 
 class Watch:
@@ -272,22 +317,19 @@ def watch(fitted: Fitted, chosen: Sequence[Course | None], models: tuple[str, ..
     """Play the fitted prompts once more to learn how often each model stands alone, and how pairs agree."""
     import numpy as np  # noqa: PLC0415 (heavy)
 
+    from allod.routing.courses import Replay  # noqa: PLC0415 (numpy)
+
     of = fitted.of
     lone: dict[tuple[str, str], float] = {}
     same: dict[tuple[str, str, str], float] = {}
     for number, course in enumerate(chosen):
         if course is None:
             continue
+        replay = Replay(fitted, number, course.order)
+        walk = replay.walk(course.threshold, replay.gates(course.threshold)[1])
         task, counts = of.tasks[number], dict.fromkeys(course.order, (0, 0))
-        for row in np.flatnonzero(of.task == number):
-            asked = list(course.order)
-            for at in range(_NEED - 1, len(asked)):
-                gain, cost, _, _ = fitted.states(course.order[: at + 1])
-                if gain[row] < course.threshold * cost[row]:
-                    asked = asked[: at + 1]
-                    break
-            else:
-                asked.append(of.reference)
+        for row, n, escalated in zip(replay.rows, walk.asked, walk.escalated, strict=True):
+            asked = [*course.order[: int(n)], *([of.reference] if escalated else [])]
             for model, event in _alone_in(of.same[row][np.ix_(asked, asked)], asked):
                 if model in counts:
                     counts[model] = counts[model][0] + event, counts[model][1] + 1

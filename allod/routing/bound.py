@@ -23,12 +23,22 @@ import msgspec
 
 from allod.domain.errors import Invalid
 
-GRID: Final = tuple(
-    sorted({-n / 20 for n in range(1, 21)} | {n / 20 for n in range(20)} | {n / 400 for n in range(-40, 41)})
-)
-"""Candidate means: steps of 0.0025 from -0.1 to 0.1, of 0.05 beyond."""
+_NEAR: Final = frozenset(n / 400 for n in range(-40, 41))
+_ABOVE: Final = frozenset(n / 20 for n in range(20))
+COARSE: Final = tuple(sorted({-n / 20 for n in range(1, 21)} | _ABOVE | _NEAR))
+"""Candidate means of streams begun before there was ``GRID``: steps of 0.0025 to 0.1, of 0.05 beyond."""
+GRID: Final = tuple(sorted({-n / 200 for n in range(20, 201)} | _ABOVE | _NEAR))
+"""Candidate means: steps of 0.0025 from -0.1 to 0.1, of 0.005 below that, of 0.05 above it.
+
+A bound is never more than one step below what a grid without steps would show. Above 0.1 that is coarse: a
+rule better than its reference by ten points needs no finer bound.
+"""
+GRIDS: Final = {len(one): one for one in (COARSE, GRID)}
+"""A stream says by the number of its wealths which grid it was begun on; it goes on there."""
 _CAP: Final = 0.5
 """Of what a bet could lose at most, this share is staked: wealth never reaches zero."""
+_APART: Final = 1.0
+"""The log of a mean of two wealths is less than this (ln 2) below that of the greater one."""
 _PRIOR_N: Final = 4.0
 _PRIOR_VARIANCE: Final = 0.0625
 
@@ -38,7 +48,7 @@ class Wealth(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         n: observations; ``total`` and ``squares``: their sum and sum of squares.
-        plug_in, growth: log wealth of the two halves of the stake, by grid point.
+        plug_in, growth: log wealth of the two halves of the stake, by point of ``grid``.
 
     """
 
@@ -47,6 +57,17 @@ class Wealth(msgspec.Struct, frozen=True, kw_only=True):
     squares: float = 0.0
     plug_in: tuple[float, ...] = (0.0,) * len(GRID)
     growth: tuple[float, ...] = (0.0,) * len(GRID)
+
+    @property
+    def grid(self) -> tuple[float, ...]:
+        """The candidate means it holds wealth against (raises ``KeyError`` for a number nobody began on)."""
+        return GRIDS[len(self.plug_in)]
+
+
+def empty(points: int = len(GRID)) -> Wealth:
+    """Begin a stream on the grid of so many points (one of ``GRIDS``)."""
+    nothing = (0.0,) * points
+    return Wealth(plug_in=nothing, growth=nothing)
 
 
 def observe(wealth: Wealth, difference: float, alpha: float) -> Wealth:
@@ -68,7 +89,7 @@ def observe(wealth: Wealth, difference: float, alpha: float) -> Wealth:
     variance = max(squares - mean * mean, 1e-6)
     steady = math.sqrt(2 * math.log(1 / alpha) / (variance * (n + 1) * math.log(n + 2)))
     plug_in, growth = [], []
-    for at, m in enumerate(GRID):
+    for at, m in enumerate(wealth.grid):
         most = _CAP / (1 + m) if m > -1 else _CAP / 0.0025
         ahead = mean - m
         optimal = ahead / (variance + ahead * ahead)
@@ -92,8 +113,9 @@ def lower(wealth: Wealth, alpha: float) -> float:
     """
     enough = math.log(1 / alpha)
     bound = -1.0
-    for m, one, two in zip(GRID, wealth.plug_in, wealth.growth, strict=True):
-        if _either(one, two) < enough:
+    for m, one, two in zip(wealth.grid, wealth.plug_in, wealth.growth, strict=True):
+        high = max(one, two)
+        if high < enough or (high < enough + _APART and _either(one, two) < enough):
             return bound
         bound = m
     return bound
@@ -101,22 +123,30 @@ def lower(wealth: Wealth, alpha: float) -> float:
 
 def refutes(wealth: Wealth, mean: float, alpha: float) -> bool:
     """Say whether "the mean is at most this" is refuted at level ``alpha`` (by the next grid point above)."""
-    above = next((at for at, m in enumerate(GRID) if m >= mean - 1e-12), None)
+    above = next((at for at, m in enumerate(wealth.grid) if m >= mean - 1e-12), None)
     return above is not None and _either(wealth.plug_in[above], wealth.growth[above]) >= math.log(1 / alpha)
 
 
-def merge(one: Wealth, two: Wealth) -> Wealth:
-    """Put the audits of two nodes together, each seen by one node only.
+def merge(*some: Wealth) -> Wealth:
+    """Put the audits of nodes together, each seen by one node only; in any order it comes to the same bits.
 
     The wealths multiply: each node's bets look at its own past only, so the product is a fair game in any
-    interleaving of the two streams.
+    interleaving of the streams. Sums are rounded once (Shewchuk's exact sum), so that their order is nothing.
+
+    Raises:
+        Invalid: they are not on one grid, or there is none.
+
     """
+    if len({len(one.plug_in) for one in some}) != 1:
+        raise Invalid("these streams are not on one grid", "one was begun by an older version", "")
+    if len(some) == 1:
+        return some[0]
     return Wealth(
-        n=one.n + two.n,
-        total=one.total + two.total,
-        squares=one.squares + two.squares,
-        plug_in=tuple(a + b for a, b in zip(one.plug_in, two.plug_in, strict=True)),
-        growth=tuple(a + b for a, b in zip(one.growth, two.growth, strict=True)),
+        n=sum(one.n for one in some),
+        total=math.fsum(one.total for one in some),
+        squares=math.fsum(one.squares for one in some),
+        plug_in=tuple(map(math.fsum, zip(*(one.plug_in for one in some), strict=True))),
+        growth=tuple(map(math.fsum, zip(*(one.growth for one in some), strict=True))),
     )
 
 

@@ -8,8 +8,9 @@ free text has no shortcut. Whoever drives it plans for the lawful deployments on
 
 Checks, cheapest first: ``schema`` ``json`` ``numeric`` ``label`` ``regex`` ``compile`` ``arithmetic`` ``sql``
 ``tests`` ``citation`` are run by the driver, passed or not. ``agreement`` counts equal answer keys,
-``margin`` compares a calibrated token margin (chance to be right, 0..1), and ``worth`` asks a judge what the
-escalation would add for what it would cost (``allod.routing.stopping``).
+``margin`` compares a token margin in the driver's own unit (what it is worth, audits prove), and ``worth`` asks a judge what the
+escalation would add for what it would cost (``allod.routing.stopping``), and, before a step with that check
+is asked at all, whether it is worth asking (``allod.routing.courses``).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ PROGRAMS: Final = frozenset(
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One condition of delivery.
 
-    ``at_least``: equal answers for ``agreement`` (2 or more), chance for ``margin``, gain per unit of cost
+    ``at_least``: equal answers for ``agreement`` (2 or more), the least ``margin``, gain per unit of cost
     for ``worth`` (below it the escalation is not worth asking); not used by programs.
     """
 
@@ -95,7 +96,7 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
         key: of the normalised answer, empty where there is none.
         failed: the call failed: there is no answer at all.
         passed: programs run on it, by kind; one that is missing has failed.
-        margin: calibrated chance to be right, None where unknown.
+        margin: how sure the model was of its words, in the driver's unit, None where unknown.
 
     """
 
@@ -107,12 +108,16 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a judge makes of the answers so far: whose is likeliest right, what escalation adds and costs."""
+    """What a judge makes of the answers so far: whose is likeliest right, what escalation adds and costs.
+
+    ``hopeless``: asking anyone but the escalation would cost more than it is expected to save.
+    """
 
     deployment: str | None
     chance: float
     gain: float
     cost: float
+    hopeless: bool = False
 
 
 class Next(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,14 +139,16 @@ def step(cascade: Cascade, answers: tuple[Answered, ...], judge: Judge | None = 
     if top is not None:
         return _last(cascade, by, top, judge)
     asked = [one for one in cascade.steps if one.deployment in by]
+    known = tuple(by[one.deployment] for one in asked)
     if asked:
-        known = tuple(by[one.deployment] for one in asked)
         found = _deliverable(asked[-1], known, judge)
         if found is not None:
             return found
     left = [one for one in cascade.steps if one.deployment not in by]
     if not left:
         return Next(ask=(cascade.escalate,), why="no answer so far may be delivered")
+    if judge is not None and any(check.kind == "worth" for check in left[0].checks) and judge(known).hopeless:
+        return Next(ask=(cascade.escalate,), why="another opinion would cost more than it saves")
     ask = [left[0].deployment]
     for one in left[1:]:
         if not one.together:

@@ -149,6 +149,10 @@ class Evidence:
             )
         return tuple(lost for one in other.all() for lost in self._join(one))
 
+    def put(self, one: Remembered) -> tuple[Key, ...]:
+        """Take in a request as it was remembered elsewhere; returns what was forgotten for it."""
+        return self._join(one)
+
     def all(self) -> tuple[Remembered, ...]:
         """Return what is remembered, ascending by receipt and time."""
         return tuple(self._kept[name] for name in sorted(self._kept))

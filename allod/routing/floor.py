@@ -26,12 +26,13 @@ from typing import Final, Literal
 import msgspec
 
 from allod.domain.errors import Integrity, Invalid
-from allod.routing.bound import Wealth, lower, merge, observe, refutes
+from allod.routing.bound import COARSE, GRID, GRIDS, Wealth, empty, lower, merge, observe, refutes
 
 _BETS: Final = (0.1, 0.3, 0.6)
 """Shares of the most a bet against the promise may stake: for slow, faster and sudden losses."""
 _AGAINST: Final = 0.5
-_FORMAT: Final = "allod-floor-1"
+_FORMATS: Final = {len(COARSE): "allod-floor-1", len(GRID): "allod-floor-2"}
+"""By the grid of its bounds: a floor goes on in the format it was begun in."""
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,9 +136,28 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 Event = Literal["opened", "shut", "none"]
 
 
-def start(promise: Promise) -> State:
-    """Begin at the reference."""
-    return State(rungs=(Rung(),) * len(promise.ladder))
+def start(promise: Promise, like: State | None = None) -> State:
+    """Begin at the reference; anew, if ``like`` is what went before, on the grid of that."""
+    points = len(GRID) if like is None else len(like.rungs[0].wealth.plug_in)
+    return State(rungs=(Rung(wealth=empty(points)),) * len(promise.ladder))
+
+
+def begun(promise: Promise, version: str) -> State:
+    """Begin in the format of a version (``1`` or ``2``), as a log says.
+
+    Raises:
+        Invalid: there is no such version.
+
+    """
+    points = next((n for n, name in _FORMATS.items() if name == f"allod-floor-{version}"), None)
+    if points is None:
+        raise Invalid(f"there is no version {version!r} of a floor", "", "use a newer Allod")
+    return State(rungs=(Rung(wealth=empty(points)),) * len(promise.ladder))
+
+
+def version(state: State) -> str:
+    """Return the version of the format a state is in."""
+    return _FORMATS[len(state.rungs[0].wealth.plug_in)].rsplit("-", 1)[-1]
 
 
 def turn(promise: Promise, state: State, draw: float) -> Turn:
@@ -172,34 +192,44 @@ def audit(promise: Promise, state: State, differences: tuple[float, ...], at_ms:
     state = State(
         rungs=rungs, open=state.open, shut=state.shut, audits=state.audits + 1, at_ms=max(at_ms, state.at_ms)
     )
-    if state.open and _drifts(promise, state):
-        shut = State(
-            rungs=(Rung(),) * len(rungs), shut=state.shut + 1, audits=state.audits, at_ms=state.at_ms
-        )
-        return shut, "shut"
+    if state.open and drifts(promise, state):
+        return shut(promise, state), "shut"
     opened = _opened(promise, state)
     if opened > state.open:
         return msgspec.structs.replace(state, open=opened), "opened"
     return state, "none"
 
 
-def join(promise: Promise, one: State, two: State) -> State:
-    """Put the evidence of two nodes together; what is open is judged anew, and a shut ladder stays shut.
+def shut(promise: Promise, state: State) -> State:
+    """Return the state after something that made its evidence worthless: the reference answers."""
+    anew = start(promise, state)
+    return State(rungs=anew.rungs, shut=state.shut + 1, audits=state.audits, at_ms=state.at_ms)
 
-    Only states that were shut equally often can be joined: evidence from before a drift is none.
+
+def join(promise: Promise, *some: State) -> State:
+    """Put the evidence of nodes together; what is open is judged anew, and a shut ladder stays shut.
+
+    Only states that were shut equally often can be joined: evidence from before a drift is none. In any
+    order it comes to the same bytes; the same node's evidence twice would be counted twice.
+
+    Raises:
+        Invalid: they are of different grids, or there is none.
+
     """
-    if one.shut != two.shut:
-        return one if one.shut > two.shut else two
+    last = max((one.shut for one in some), default=0)
+    some = tuple(one for one in some if one.shut == last)
+    if len(some) == 1:
+        return some[0]
     rungs = tuple(
         Rung(
-            wealth=merge(a.wealth, b.wealth),
-            against=tuple(max(x, y) for x, y in zip(a.against, b.against, strict=True)),
+            wealth=merge(*(rung.wealth for rung in same)),
+            against=tuple(map(max, zip(*(rung.against for rung in same), strict=True))),
         )
-        for a, b in zip(one.rungs, two.rungs, strict=True)
+        for same in zip(*(one.rungs for one in some), strict=True)
     )
     state = State(
-        rungs=rungs, open=min(one.open, two.open), shut=one.shut, audits=one.audits + two.audits,
-        at_ms=max(one.at_ms, two.at_ms),
+        rungs=rungs, open=min(one.open for one in some), shut=last,
+        audits=sum(one.audits for one in some), at_ms=max(one.at_ms for one in some),
     )  # fmt: skip
     return msgspec.structs.replace(state, open=max(state.open, _opened(promise, state)))
 
@@ -224,7 +254,8 @@ def bounds(promise: Promise, state: State) -> tuple[Bound, ...]:
 
 def to_bytes(promise: Promise, state: State) -> bytes:
     """Write promise and state as canonical bytes (sorted keys, shortest floats)."""
-    return msgspec.json.encode({"format": _FORMAT, "promise": promise, "state": state}, order="deterministic")
+    named = _FORMATS[len(state.rungs[0].wealth.plug_in)]
+    return msgspec.json.encode({"format": named, "promise": promise, "state": state}, order="deterministic")
 
 
 def digest(promise: Promise, state: State) -> str:
@@ -254,9 +285,9 @@ def from_bytes(body: bytes) -> tuple[Promise, State]:
         len(rung.wealth.growth) for rung in state.rungs
     }
     sound = (
-        kept.format == _FORMAT
-        and len(state.rungs) == len(promise.ladder)
-        and sizes == {len(Wealth().plug_in)}
+        len(state.rungs) == len(promise.ladder)
+        and len(sizes) == 1
+        and sizes <= set(GRIDS)
         and all(len(rung.against) == len(_BETS) for rung in state.rungs)
         and 0 <= state.open <= len(promise.ladder)
         and min(state.shut, state.audits, state.at_ms) >= 0
@@ -295,7 +326,7 @@ def _against(promise: Promise, wealth: tuple[float, ...], difference: float) -> 
     )
 
 
-def _drifts(promise: Promise, state: State) -> bool:
+def drifts(promise: Promise, state: State) -> bool:
     """Say whether any open rule's detector is above its threshold."""
     enough = math.log(len(_BETS) / promise.false_alarms)
     return any(max(rung.against) >= enough for rung in state.rungs[: state.open])

@@ -5,6 +5,12 @@ reason that fails is listed. What remains is ordered by the objective: ``soverei
 cost per solved task, then latency; ``cheapest`` by cost per solved task, then score; ``best`` by quality,
 then score, then cost. Cost per solved task is expected cost over success probability; an unknown quality
 ranks behind every known one, an unknown score lowest. Ties keep configuration order.
+
+Where this very request was estimated, success and length of the answer in the order are those estimated, and
+with ``sovereign`` whoever is expected to miss the floor comes after all who are not. The floor itself is held
+against the quality of the task, declared or measured: an estimate can shut a deployment out (its upper end is
+below the floor) and can let none in, whatever a prompt looks like. Where it would shut out all who meet the
+floor at the task, the request is too hard for all of them: it shuts out nobody then, the likeliest is first.
 """
 
 from __future__ import annotations
@@ -14,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from allod.domain.decision import Attempt, Candidate, DecidingRule, Exclusion, NearestChange, Plan
+from allod.domain.decision import (
+    Attempt,
+    Candidate,
+    DecidingRule,
+    Estimated,
+    Exclusion,
+    NearestChange,
+    Plan,
+)
 from allod.domain.fleet import CLEAR_TEXT, INTERACTIVE, LANGUAGE, SCRIPT, CapabilityEvidence
 from allod.domain.money import ZERO, plain
 from allod.routing.depth import at_depths, chosen
@@ -25,6 +39,8 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPTS: Final = 4
 """Deployments one request may try, each with its own retries."""
+ESTIMATED: Final = "quality.estimate"
+"""The rule against a candidate whose estimate is below the floor."""
 _LOWEST: Final = Decimal(-1)
 _DIGITS: Final = 34
 
@@ -73,9 +89,13 @@ def choose(facts: DecisionFacts) -> Choice:
     """Judge every candidate and put the able ones in order: all of a plan but its words."""
     judged = [_judged(facts, one) for one in facts.candidates]
     able = [one for one, rules in judged if not rules]
+    hard = not able
+    if hard:
+        judged = [(one, one.law or _but_estimated(rules)) for one, rules in judged]
+        able = [one for one, rules in judged if not rules]
     if not facts.ordered:
         with localcontext(prec=_DIGITS):
-            able.sort(key=lambda one: _rank(facts, one))
+            able.sort(key=lambda one: (_shortfall(one) if hard else ZERO, *_rank(facts, one)))
     return Choice(judged, able, [one for one in able if not one.resting and one.unready is None])
 
 
@@ -109,6 +129,8 @@ def _reasons(facts: DecisionFacts, one: DeploymentFacts) -> list[DecidingRule]:
     held = one.quality if one.evidence is None else one.evidence.low
     if facts.min_quality is not None and (held is None or held < facts.min_quality):
         out.append(_below_floor(one, facts.min_quality))
+    elif facts.min_quality is not None and one.estimate is not None and one.estimate.high < facts.min_quality:
+        out.append(_estimated_below(one, one.estimate, facts.min_quality))
     if one.reserve_usd is None:
         out.append(_no_price(one))
     elif facts.max_cost_usd is not None and one.reserve_usd > facts.max_cost_usd:
@@ -124,22 +146,48 @@ def _rank(facts: DecisionFacts, one: DeploymentFacts) -> tuple[Any, ...]:
     solved = _cost_per_solved(one)
     match facts.objective:
         case "sovereign":
-            return (sovereignty, *solved, *latency)
+            return (_doubtful(facts, one), sovereignty, *solved, *latency)
         case "cheapest":
             return (*solved, sovereignty, *latency)
         case "best":
-            quality = ZERO if one.quality is None else -one.quality
-            return (one.quality is None, quality, sovereignty, *solved, *latency)
+            expected = success_of(one)
+            quality = ZERO if expected is None else -expected
+            return (expected is None, quality, sovereignty, *solved, *latency)
 
 
 def _cost_per_solved(one: DeploymentFacts) -> tuple[int, Decimal]:
     """Order by (how much is known, USD per solved task); free is free however often it must be tried."""
-    expected = ZERO if one.cost_usd is None else one.cost_usd
-    if one.quality is None:
+    expected, success = ZERO if one.cost_usd is None else one.cost_usd, success_of(one)
+    if success is None:
         return 1, expected
-    if one.quality == 0:
+    if success == 0:
         return 2, expected
-    return 0, expected / one.quality
+    return 0, expected / success
+
+
+def success_of(one: DeploymentFacts) -> Decimal | None:
+    """Return what candidates are ordered by: success as estimated of this request, else of its task."""
+    return one.quality if one.estimate is None else one.estimate.success
+
+
+def solved_usd(one: DeploymentFacts) -> Decimal | None:
+    """Return the expected cost of a success in USD; None where cost or success is unknown, or never comes."""
+    known, amount = _cost_per_solved(one)
+    return None if known or one.cost_usd is None else amount
+
+
+def _but_estimated(rules: tuple[DecidingRule, ...]) -> tuple[DecidingRule, ...]:
+    return tuple(rule for rule in rules if rule.id != ESTIMATED)
+
+
+def _shortfall(one: DeploymentFacts) -> Decimal:
+    """Order by how unlikely a success of this request is, where nobody is expected to meet the floor."""
+    return ZERO if one.estimate is None else -one.estimate.success
+
+
+def _doubtful(facts: DecisionFacts, one: DeploymentFacts) -> bool:
+    floor = facts.min_quality
+    return floor is not None and one.estimate is not None and one.estimate.success < floor
 
 
 def _attempt(facts: DecisionFacts, one: DeploymentFacts) -> Attempt:
@@ -191,9 +239,21 @@ def _why(
     elif facts.objective == "cheapest":
         ground = f"expected {plain(first.cost_usd or ZERO)} USD, by cost per solved task"
     else:
-        ground = f"quality {'unknown' if first.quality is None else plain(first.quality)}, then sovereignty"
+        quality = success_of(first)
+        ground = f"quality {'unknown' if quality is None else plain(quality)}, then sovereignty"
+    if first.estimate is not None and not facts.ordered:
+        short = f" (of all able below {plain(floor)})" if (floor := _missed(facts, able)) is not None else ""
+        ground = f"success {plain(first.estimate.success)} estimated for this request{short}; {ground}"
     depth = "" if first.depth is None else f" at effort {first.depth}"
     return f"{first.deployment}{depth} first of {len(up)} able, objective {facts.objective}: {ground}"
+
+
+def _missed(facts: DecisionFacts, able: list[DeploymentFacts]) -> Decimal | None:
+    """Return the floor where all who are able are estimated below it."""
+    floor = facts.min_quality
+    if floor is None or any(one.estimate is None or one.estimate.high >= floor for one in able):
+        return None
+    return floor
 
 
 def _lacks(one: DeploymentFacts, need: str) -> DecidingRule:
@@ -287,6 +347,24 @@ def _below_floor(one: DeploymentFacts, floor: Decimal) -> DecidingRule:
         remedy=f"show by evaluation that quality.{one.quality_key} of {one.deployment} is {plain(floor)}, "
         "or lower the floor",
     )
+
+
+def _estimated_below(one: DeploymentFacts, known: Estimated, floor: Decimal) -> DecidingRule:
+    return DecidingRule(
+        id=ESTIMATED,
+        law="",
+        got=estimated_of(known),
+        required=f"{plain(floor)} within what it may be with 95 %",
+        source=f"estimate of {one.quality_key}: `allod eval status`",
+        remedy=f"evaluate {one.deployment} on more cases like this one, use a better model there, "
+        "or lower the floor",
+    )
+
+
+def estimated_of(one: Estimated) -> str:
+    """Say what was estimated of a request at a deployment."""
+    between = f"{plain(one.low)} to {plain(one.high)} with 90 %"
+    return f"success {plain(one.success)} ({between}), {one.output_tokens} tokens, from {one.n} outcomes"
 
 
 def known_of(one: CapabilityEvidence) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from allod.admission.language import taken
 from allod.admission.sizes import bucket
-from allod.domain.decision import DecidingRule, Eligibility
+from allod.domain.decision import DecidingRule, Eligibility, Estimated
 from allod.domain.fleet import (
     CLEAR_TEXT,
     DEFERRED,
@@ -62,7 +62,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """Everything a plan depends on. Equal questions have equal plans; neither receipt nor time is in it.
 
     ``input_tokens`` is rounded up by ``admission.sizes.bucket``; ``day`` (UTC) is there for facts that
-    expire.
+    expire. ``estimates`` are what was estimated of this very request, per deployment: of all that could serve
+    it without them, or of none.
     """
 
     app: str
@@ -86,13 +87,14 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     health: Health
     expected_tokens: tuple[tuple[str, int], ...] = ()
     efforts: tuple[Effort, ...] = ()
+    estimates: tuple[tuple[str, Estimated], ...] = ()
 
     def _small(self) -> tuple[Any, ...]:
         return (
             self.app, self.surface, self.classes, self.purpose, self.task, self.pinned, self.needs,
             self.input_tokens, self.max_output_tokens, self.choices, self.min_quality, self.max_cost_usd,
             self.deadline_ms, self.effort, self.day, self.eligibility.kept, self.expected_tokens,
-            self.efforts,
+            self.efforts, self.estimates,
         )  # fmt: skip
 
     def __hash__(self) -> int:
@@ -122,7 +124,8 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``quality`` is what they expect, and the floor is held against their bound. ``expected_tokens`` is what
     its tokenizer, learned from traffic, is unlikely to make more input tokens than of this request.
     ``depths`` are those it may be served at of which something was measured; ``depth`` is set on a copy that
-    stands for one of them.
+    stands for one of them. ``estimate`` is what was estimated of this request: it orders, and it may exclude;
+    it never stands in for ``quality`` or ``evidence`` where the floor is held.
     """
 
     deployment: str
@@ -144,6 +147,7 @@ class DeploymentFacts(msgspec.Struct, frozen=True, kw_only=True):
     expected_tokens: int | None = None
     depths: tuple[DepthFacts, ...] = ()
     depth: Effort | None = None
+    estimate: Estimated | None = None
 
 
 class DecisionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,7 +274,8 @@ def candidate(
     if name not in question.eligibility.kept or name in unlawful:
         return DeploymentFacts(deployment=name, law=unlawful.get(name) or (UNDECIDED,), listed=listed)
     tariff = question.tariffs.by_deployment.get(name)
-    expected, most = (None, None) if tariff is None else _estimate(question, deployment, tariff)
+    known = dict(question.estimates).get(name)
+    expected, most = (None, None) if tariff is None else _estimate(question, deployment, tariff, known)
     quality, key, evidence = quality_of(deployment, question.task, question.day)
     if evidence is not None and evidence.basis == "measured" and key == question.task and _shallow(question):
         quality, evidence = deployment.quality.get(key), None
@@ -295,6 +300,7 @@ def candidate(
         evidence=evidence,
         expected_tokens=dict(question.expected_tokens).get(name),
         depths=_depths(question, deployment, tariff) if deployment.depths and question.task else (),
+        estimate=known,
     )
 
 
@@ -347,10 +353,13 @@ def _takes(question: Question, deployment: Deployment) -> tuple[str, ...]:
     return tuple(sorted({*deployment.takes, *more}))
 
 
-def _estimate(question: Question, deployment: Deployment, tariff: Tariff) -> tuple[Decimal, Decimal]:
-    """Return (expected, worst) cost of one attempt in USD."""
+def _estimate(
+    question: Question, deployment: Deployment, tariff: Tariff, known: Estimated | None
+) -> tuple[Decimal, Decimal]:
+    """Return (expected, worst) cost of one attempt in USD; what is reserved never rests on an estimate."""
     bounds = bounds_of(question, deployment)
-    answer = min(bounds.max_output_tokens, EXPECTED_OUTPUT_TOKENS * question.choices)
+    each = EXPECTED_OUTPUT_TOKENS if known is None else known.output_tokens
+    answer = min(bounds.max_output_tokens, each * question.choices)
     usage = Usage(input_tokens=bounds.input_tokens, output_tokens=answer)
     return cost(usage, tariff.at(usage.total_input_tokens)), bounds.reservation(tariff)
 

@@ -32,8 +32,8 @@ FORMAT: Final = "allod-decision-2"
 OLDER: Final = "allod-decision-1"
 """Written until configurations were kept; read for ever."""
 FORMATS: Final = frozenset({FORMAT, OLDER})
-_OPTIONAL: Final = ("configuration", "promise", "shadow")
-_LATER: Final = frozenset({"evidence", "expected_tokens", "depths", "depth", "efforts"})
+_OPTIONAL: Final = ("configuration", "estimator", "promise", "shadow")
+_LATER: Final = frozenset({"evidence", "expected_tokens", "depths", "depth", "efforts", "estimate"})
 """Facts that are left out where there are none: records without them stay as they were."""
 _GROWN: Final = (DeploymentFacts, DecisionFacts, Candidate)
 
@@ -52,6 +52,8 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         shadow: what packs in shadow would have decided, where there are any.
         promise: for a request whose task has a cascade and learns: the rule in force and the estimate that
             it was answered by (``allod.gateway.promise``), as words.
+        estimator: where candidates were estimated: what by (digest of what was fitted, the day it was), as
+            words. The estimates stand with the facts: a replay reads them and computes none.
 
     """
 
@@ -65,6 +67,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     configuration: str | None = None
     shadow: Shadowed | None = None
     promise: dict[str, str] | None = None
+    estimator: dict[str, str] | None = None
 
 
 def decision_record(
@@ -74,6 +77,7 @@ def decision_record(
     *,
     configuration: str | None = None,
     shadow: Shadowed | None = None,
+    estimator: Mapping[str, str] | None = None,
 ) -> bytes:
     """Write the record of a decision as canonical JSON; equal decisions have equal bytes."""
     recorded = Recorded(
@@ -94,6 +98,7 @@ def decision_record(
         plan=plan,
         configuration=configuration,
         shadow=shadow,
+        estimator=None if estimator is None else dict(estimator),
     )
     return write_record(recorded)
 

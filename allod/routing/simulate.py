@@ -199,7 +199,8 @@ def same_fleet(past: Past, law: Law, fleet: Fleet, question: Callable[[], Questi
             asked = asked or question()
             candidates.append(candidate(asked, fleet.deployments[name], {}, listed=one.listed))
     now = facts.among(tuple(candidates))
-    choice = choose(now) if asked is not None else _without(before, now, law)
+    again = asked is not None or any(one.estimate is not None for one in candidates)
+    choice = choose(now) if again else _without(before, now, law)
     return _again(past, before, now, choice, law_same=False)
 
 

@@ -1,10 +1,9 @@
-"""When to stop asking: gain against cost, learned out of fold, and the order and threshold of each task.
+"""When to stop asking: what the reference would add, for what cost, learned out of fold.
 
 The rule is optimal stopping with one price: after each answer, deliver the likeliest candidate once what the
 reference is expected to add is worth less than what it is expected to cost. A threshold is gain per unit of
-cost, the unit being the reference's mean cost. Orders and thresholds are picked by how they did out of fold
-(the stopping itself then is, too), mostly by what happened and a little by what was expected, which varies
-less; the widest threshold is taken that keeps the floor of every task and of all together.
+cost, the unit being the reference's mean cost. Which order and which threshold a task gets is decided by
+``allod.routing.courses``, from the same states out of fold.
 """
 
 from __future__ import annotations
@@ -31,32 +30,15 @@ from allod.routing.agreement import (
 )
 
 FOLDS: Final = 5
-WIDEST: Final = 0.11
-THRESHOLDS: Final = tuple(float(x) for x in np.geomspace(0.012, WIDEST, 16))
-"""Gain per unit of cost below which the reference is not asked."""
-LEAST_ANSWERS: Final = 2
-"""No answer is delivered before another model was asked: alone, nothing would show that it turned bad."""
 _SETS_TO_JUDGE: Final = 24
 _SETS_TO_GAIN: Final = 24
 _LARGEST_SET: Final = 5
 _WEIGHT: Final = 4.0
 """What all the random sets of one prompt weigh together, as answers."""
+_GAIN_WEIGHT: Final = 4.0
 _LEAST_COST: Final = 0.3
 """The reference is never expected to cost less than this share of its mean at the task."""
 _VOTE_LEAST: Final = 0.0005
-_DEAR: Final = 0.75
-"""Skill a model must have more to be worth the cost of one reference."""
-_ENOUGH: Final = 1400
-"""Prompts from which on the widest threshold and the plain floors are used; with fewer it dares less."""
-_HAPPENED: Final = 0.65
-"""How much of a change out of fold is what happened; the rest is what was expected, which varies less."""
-_DOUBT: Final = 0.15
-"""Standard errors by which a task's change is doubted before it is held against its floor."""
-_SPLIT: Final = 0.05
-"""Right answers are written in two ways where more than this share of pairs of them differ."""
-_DEAREST: Final = 0.5
-"""Two models that cost this share of the reference cost as much as the reference."""
-_LONGEST: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +81,14 @@ class State:
 
     best: Ints
     chance: Array
+    second: Array
     columns: Array
+
+    def ahead(self, gain: Array, told: Array) -> Array:
+        """Return what is read to tell whether asking on is worth its cost: prompts x columns."""
+        return np.column_stack([
+            np.ones(len(gain)), self.chance, self.chance**2, self.second, gain, told,
+        ])  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +111,10 @@ class Judge:
         return state_of(self.voter, of, told, chosen)
 
     def worth(self, of: Outcomes, state: State) -> tuple[Array, Array]:
-        """Return what the reference would add, 0..1, and what it would cost, in units."""
+        """Return what the reference would add (all, where nobody answered), and its cost in units."""
         x = by_task(state.columns, of.task, self.voter.tasks)
-        return x @ self.gain, np.maximum(x @ self.cost, _LEAST_COST * self.mean_cost[of.task])
+        gain = np.where(state.best < 0, 1.0, x @ self.gain)
+        return gain, np.maximum(x @ self.cost, _LEAST_COST * self.mean_cost[of.task])
 
     def after(self, of: Outcomes, told: Array, chosen: Sequence[int]) -> Ints:
         """Return the column delivered once the reference was asked as well."""
@@ -145,7 +135,7 @@ def state_of(voter: Voter, of: Outcomes, told: Array, chosen: Sequence[int]) -> 
         np.ones(of.size), top, top**2, second, top * (n > 1), np.full(of.size, float(n > 2)), told,  # noqa: PLR2004
         told * top[:, None],
     ])  # fmt: skip
-    return State(best=best.astype(np.int64), chance=top, columns=columns)
+    return State(best=best.astype(np.int64), chance=top, second=second, columns=columns)
 
 
 def outvoted(voter: Voter, of: Outcomes, told: Array, chosen: Sequence[int]) -> Ints:
@@ -189,6 +179,28 @@ def draw(of: Outcomes, pool: Sequence[int], random: np.random.Generator) -> list
     ]
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """States of prompts, out of fold.
+
+    ``gain`` and ``cost`` of the reference as expected, quality if ``stopped`` and if the reference is
+    ``asked``, and ``ahead``: see ``State.ahead``.
+    """
+
+    gain: Array
+    cost: Array
+    stopped: Array
+    asked: Array
+    ahead: Array
+
+    def part(self, rows: Ints) -> Seen:
+        """Return some of the prompts."""
+        return Seen(
+            gain=self.gain[rows], cost=self.cost[rows], stopped=self.stopped[rows], asked=self.asked[rows],
+            ahead=self.ahead[rows],
+        )  # fmt: skip
+
+
 @dataclass(eq=False)
 class Fitted:
     """A judge of each fold that never saw the fold, and one of all."""
@@ -198,25 +210,36 @@ class Fitted:
     told: Array
     folds: list[Judge]
     judge: Judge
-    _seen: dict[tuple[int, ...], tuple[Array, Array, Array, Array]] = field(default_factory=dict)
+    _seen: dict[tuple[int, ...], Seen] = field(default_factory=dict)
 
-    def states(self, chosen: tuple[int, ...]) -> tuple[Array, Array, Array, Array]:
-        """Out of fold: expected gain and cost, quality if stopped, quality if the reference is asked."""
+    def states(self, chosen: tuple[int, ...]) -> Seen:
+        """Judge a set of answers out of fold."""
         if chosen not in self._seen:
-            out = tuple(np.zeros(self.of.size) for _ in range(4))
+            places, parts = [], []
             for at, judge in enumerate(self.folds):
                 rows = np.flatnonzero(self.fold == at)
-                part, told = self.of.part(rows), self.told[rows]
-                state = judge.state(part, told, chosen)
-                gain, cost = judge.worth(part, state)
-                stopped = delivered(part, state.best)
-                asked = delivered(part, judge.after(part, told, chosen))
-                for whole, values in zip(
-                    out, (np.where(state.best < 0, 1.0, gain), cost, stopped, asked), strict=True
-                ):
-                    whole[rows] = values
-            self._seen[chosen] = (out[0], out[1], out[2], out[3])
+                places.append(rows)
+                parts.append(_seen(judge, self.of.part(rows), self.told[rows], chosen))
+            whole = np.argsort(np.concatenate(places), kind="stable")
+            self._seen[chosen] = Seen(
+                **{
+                    name: np.concatenate([getattr(one, name) for one in parts])[whole]
+                    for name in ("gain", "cost", "stopped", "asked", "ahead")
+                }
+            )
         return self._seen[chosen]
+
+
+def _seen(judge: Judge, of: Outcomes, told: Array, chosen: tuple[int, ...]) -> Seen:
+    state = judge.state(of, told, chosen)
+    gain, cost = judge.worth(of, state)
+    return Seen(
+        gain=gain,
+        cost=cost,
+        stopped=delivered(of, state.best),
+        asked=delivered(of, judge.after(of, told, chosen)),
+        ahead=state.ahead(gain, told),
+    )
 
 
 def delivered(of: Outcomes, column: Ints) -> Array:
@@ -320,141 +343,9 @@ def _gains(
             folds.append(np.full(part.size, at))
     x, gain, cost, of_fold = map(np.concatenate, (xs, gains, costs, folds))
     ridge = penalty(x.shape[1], len(of.tasks), 2.0, 6.0)
-    weight = _WEIGHT / _SETS_TO_GAIN
+    weight = _GAIN_WEIGHT / _SETS_TO_GAIN
     keeps = [*(of_fold != at for at in range(FOLDS)), np.ones(len(gain), dtype=bool)]
     return [
         (linear(x[keep], gain[keep], weight, ridge), linear(x[keep], cost[keep], weight, ridge))
         for keep in keeps
     ]
-
-
-@dataclass(frozen=True)
-class Course:
-    """What is done at one task: whom to ask in which order, and from which gain per cost on to stop.
-
-    ``saved`` is the share of the reference's cost, ``change`` of quality and its standard ``error``: all out
-    of fold, ``change`` as it happened, a little drawn to what was expected.
-    """
-
-    order: tuple[int, ...]
-    threshold: float
-    saved: float
-    change: float
-    error: float
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """One order at one task under every threshold: sums of money saved and of changed quality, in units."""
-
-    order: tuple[int, ...]
-    saved: Array
-    change: Array
-    error: Array
-
-
-def curve(fitted: Fitted, task: int, order: tuple[int, ...]) -> Curve:
-    """Play an order out of fold under every threshold."""
-    of = fitted.of
-    rows = np.flatnonzero(of.task == task)
-    states = [tuple(one[rows] for one in fitted.states(order[: at + 1])) for at in range(len(order))]
-    reference = delivered(of.part(rows), np.full(len(rows), of.reference))
-    cost = of.cost[rows]
-    saved, change, error = [], [], []
-    vote = float((states[-1][3] - reference).mean())
-    for threshold in THRESHOLDS:
-        live, spent = np.ones(len(rows), dtype=bool), np.zeros(len(rows))
-        quality, expected = states[-1][3].copy(), np.full(len(rows), vote)
-        for at, (gain, worth, stopped, _) in enumerate(states):
-            spent[live] += cost[live, order[at]]
-            stop = live & (gain < threshold * worth) & (at + 1 >= LEAST_ANSWERS)
-            quality[stop], expected[stop] = stopped[stop], vote - gain[stop]
-            live &= ~stop
-        spent[live] += cost[live, of.reference]
-        happened = quality - reference
-        saved.append(cost[:, of.reference].sum() - spent.sum())
-        change.append(_HAPPENED * happened.sum() + (1 - _HAPPENED) * expected.sum())
-        error.append(happened.std() * np.sqrt(len(rows)))
-    return Curve(order=order, saved=np.asarray(saved), change=np.asarray(change), error=np.asarray(error))
-
-
-def orders(fitted: Fitted, task: int, pool: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the orders tried: the two, three, four models that are best for their cost, cheapest first.
-
-    They are few and nested on purpose: the best of many orders is mostly the luckiest. Where right answers
-    are often written in two ways, two equal ones still mean much, but more opinions mislead: only two are
-    asked.
-    """
-    of = fitted.of
-    rows = of.task == task
-    reference = max(float(of.cost[rows, of.reference].mean()), 1e-12)
-    cost = of.cost[rows].mean(0) / reference
-    skill = 1 / (1 + np.exp(-fitted.judge.voter.skill[task]))
-    able = [one for one in pool if cost[one] < _DEAREST]
-    able = sorted(able, key=lambda one: (-(skill[one] - _DEAR * cost[one]), one))[:_LONGEST]
-    most = LEAST_ANSWERS if split(of.part(np.flatnonzero(rows)), pool) > _SPLIT else len(able)
-    sizes = range(LEAST_ANSWERS, min(most, len(able)) + 1)
-    return [tuple(sorted(able[:n], key=lambda one: (cost[one], one))) for n in sizes]
-
-
-def split(of: Outcomes, pool: Sequence[int]) -> float:
-    """Return the share of pairs of right answers to a prompt whose keys differ."""
-    columns = list(pool)
-    right = (np.nan_to_num(of.quality[:, columns]) > 0.5) & of.has[:, columns]  # noqa: PLR2004 (half right)
-    pairs = right[:, :, None] & right[:, None, :] & ~np.eye(len(columns), dtype=bool)
-    equal = pairs & of.same[:, columns][:, :, columns]
-    return 1 - float(equal.sum()) / float(max(1, pairs.sum()))
-
-
-def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float) -> list[Course | None]:
-    """Choose each task's course; None where the reference alone keeps the floor.
-
-    ``floor`` and ``task_floor`` are the least mean change of quality out of fold, of all prompts and of each
-    task. No threshold is wider than ``WIDEST``, however well it did out of fold; all are narrowed together
-    until the floors are kept. From few prompts both are stricter, as the choice is less sure.
-    """
-    of = fitted.of
-    every = [
-        [curve(fitted, task, order) for order in orders(fitted, task, pool)] for task in range(len(of.tasks))
-    ]
-    sizes = [int((of.task == task).sum()) for task in range(len(of.tasks))]
-    spent = [float(of.cost[of.task == task, of.reference].sum()) for task in range(len(of.tasks))]
-    seen = min(1.0, of.size / _ENOUGH)
-    floor, task_floor = floor + 0.008 * (1 - seen), task_floor + 0.01 * (1 - seen)
-    dared = sum(one <= WIDEST * seen**0.8 * (1 + 1e-9) for one in THRESHOLDS)
-    for widest in range(dared - 1, -1, -1):
-        picked = [_pick(curves, widest, task_floor * n) for curves, n in zip(every, sizes, strict=True)]
-        if sum(float(one[0].change[one[1]]) for one in picked if one) >= floor * of.size:
-            return [
-                None if one is None else _course(*one, n, money)
-                for one, n, money in zip(picked, sizes, spent, strict=True)
-            ]
-    return [None] * len(of.tasks)
-
-
-def _course(one: Curve, at: int, n: int, money: float) -> Course:
-    return Course(
-        order=one.order,
-        threshold=THRESHOLDS[at],
-        saved=float(one.saved[at]) / money,
-        change=float(one.change[at]) / n,
-        error=float(one.error[at]) / n,
-    )
-
-
-def _pick(curves: list[Curve], widest: int, least: float) -> tuple[Curve, int] | None:
-    """Narrow each order until it keeps the task's floor, and return the one worth most then.
-
-    What a change of quality is worth is what the widest threshold says. None where nothing is saved.
-    """
-    found: list[tuple[float, Curve, int]] = []
-    for one in curves:
-        sure = one.change - _DOUBT * one.error
-        kept = [at for at in range(widest + 1) if sure[at] >= least and one.saved[at] > 0]
-        if kept:
-            at = kept[-1]
-            found.append((float(one.saved[at] + one.change[at] / WIDEST), one, at))
-    if not found:
-        return None
-    _, best, at = max(found, key=lambda one: one[0])
-    return best, at

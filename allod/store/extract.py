@@ -7,7 +7,7 @@ checkpoint was signed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -17,11 +17,13 @@ from allod.domain.errors import Integrity, Unavailable
 from allod.receipts.checkpoint import open_checkpoint
 from allod.receipts.ids import time_of
 from allod.receipts.leaves import ms_of
+from allod.receipts.lineage import AUDIT
 from allod.receipts.merkle import leaf_hash
 from allod.receipts.tiles import WIDTH, parse_bundle
 from allod.store.cosigned import cosigned_by
 from allod.store.home import Home, load_keys
 from allod.store.logfiles import LogFiles
+from allod.store.lost import GATEWAY_LOST
 from allod.store.reading import Reader
 from allod.store.writer import Published
 
@@ -61,6 +63,10 @@ class Terminal(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: str | None = None
     basis: str | None = None
     tried: tuple[tuple[str, str, str, str], ...] = ()
+    parents: tuple[str, ...] = ()
+    step: str | None = None
+    steps: tuple[tuple[str, str, str, str], ...] = ()
+    floor: dict[str, str] = {}
 
     @property
     def cost(self) -> Decimal:
@@ -84,18 +90,137 @@ class Terminal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One request that ended: when it came in (UTC ms), its surface, its leaves' places, and its end."""
+    """One request that ended: when it came in (UTC ms), its surface, its leaves' places, and its end.
+
+    ``steps`` are those of a request that was answered in steps, and its audits, in the order they ended: one
+    request of a caller, however many were asked for it. A step whose request is not of the period (or was
+    lost) is an entry by itself, with ``end.step``.
+    """
 
     received_at_ms: int
     surface: str
     intent_index: int
     terminal_index: int
     end: Terminal
+    steps: tuple[Entry, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Entry, ...]:
+        """What of it may have left: the steps that were sent anywhere, else the request itself."""
+        return tuple(one for one in self.steps if one.end.attempts) or (self,)
+
+    @property
+    def all(self) -> tuple[Entry, ...]:
+        """The request and its steps, each with a receipt of its own, in the order they ended."""
+        if not self.steps:
+            return (self,)
+        return tuple(sorted((self, *self.steps), key=lambda one: one.terminal_index))
+
+    @property
+    def cost(self) -> Decimal:
+        """What it cost with all its steps, in USD."""
+        return self.end.cost + sum((one.end.cost for one in self.steps), Decimal(0))
 
 
 class _Intent(msgspec.Struct, frozen=True):
     id: str
     surface: str
+    step: str | None = None
+
+
+class _Audit(msgspec.Struct, frozen=True):
+    subject: str
+    facts: dict[str, str] = {}
+
+
+class Gathering:
+    """Gathers a request with its steps and audits, as their leaves come; holds what is under way, no more.
+
+    Steps end before their request does, and are held until then. The audits of a request come after it: it is
+    held until the notice about them, which is written however they went, or to the end of the log.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[int, _Intent]] = {}
+        self._held: dict[str, list[Entry]] = {}
+        self._waiting: dict[str, Entry] = {}
+
+    def begin(self, index: int, intent: _Intent) -> None:
+        """Take an intent of the period, and its place."""
+        self._begun[intent.id] = index, intent
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have begun and not ended; steps are none."""
+        return sum(1 for _, intent in self._begun.values() if intent.step is None)
+
+    def end(self, index: int, end: Terminal) -> Iterator[Entry]:
+        """Take an end, and yield what is whole by it; an end whose beginning is not of the period is none."""
+        at = self._begun.pop(end.id, None)
+        if at is None:
+            return
+        entry = Entry(
+            received_at_ms=time_of(end.id), surface=at[1].surface, intent_index=at[0], terminal_index=index,
+            end=end,
+        )  # fmt: skip
+        yield from self.take(entry)
+
+    def take(self, entry: Entry) -> Iterator[Entry]:
+        """Take an ended request or step, and yield what is whole by it."""
+        end = entry.end
+        of = end.parents[0] if end.parents else ""
+        if end.step != AUDIT and of in self._begun and not end.steps:
+            self._held.setdefault(of, []).append(entry)
+        elif end.step == AUDIT and of in self._waiting:
+            whole = self._waiting[of]
+            self._waiting[of] = msgspec.structs.replace(whole, steps=(*whole.steps, entry))
+        else:
+            yield from self._whole(entry)
+
+    def _whole(self, entry: Entry) -> Iterator[Entry]:
+        end, held = entry.end, self._held.pop(entry.end.id, [])
+        listed = {step[0] for step in end.steps}
+        lost = end.reason == GATEWAY_LOST
+        mine = tuple(one for one in held if one.end.id in listed or (one.end.step is not None and lost))
+        for one in held:
+            if one not in mine:
+                yield from self._whole(one)  # it names this one as a request does that it stems from
+        entry = msgspec.structs.replace(entry, steps=mine)
+        if end.status == "answered" and end.floor.get("audit") == "yes" and end.step is None:
+            self._waiting[end.id] = entry
+        else:
+            yield entry
+
+    def audited(self, receipt: str) -> Iterator[Entry]:
+        """Take the notice about a request's audits: nothing of it comes any more."""
+        whole = self._waiting.pop(receipt, None)
+        if whole is not None:
+            yield whole
+
+    def rest(self) -> Iterator[Entry]:
+        """Yield what waits, at the end of the log."""
+        for some in self._held.values():
+            for one in some:
+                yield from self._whole(one)
+        yield from self._waiting.values()
+        self._held, self._waiting = {}, {}
+
+
+def gathered(entries: Iterable[Entry]) -> list[Entry]:
+    """Gather entries that were read one by one, in the order their requests came in; all are in memory."""
+    every = sorted(entries, key=lambda one: one.intent_index)
+    of = {step[0]: one.end.id for one in every for step in one.end.steps}
+    known = {one.end.id for one in every}
+    steps: dict[str, list[Entry]] = {}
+    out = []
+    for one in every:
+        named = one.end.parents[0] if one.end.step and one.end.parents else ""
+        whole = of.get(one.end.id, named)
+        if whole in known:
+            steps.setdefault(whole, []).append(one)
+        else:
+            out.append(one)
+    return [msgspec.structs.replace(one, steps=tuple(steps.get(one.end.id, ()))) for one in out]
 
 
 class Extract:
@@ -165,8 +290,7 @@ class Extract:
             Integrity: a leaf is not what was signed; whatever was yielded before counts for nothing then.
 
         """
-        begun: dict[str, tuple[int, str]] = {}
-        edge, out = self._files.pruned_edge(), list[bytes]()
+        pool, edge, out = Gathering(), self._files.pruned_edge(), list[bytes]()
         first, halves = edge.size, self.pruned.halves if self.pruned is not None else 0
         for start in range(first, self.size, WIDTH):
             leaves = parse_bundle(self._files.bundle(start, min(start + WIDTH, self.size)))
@@ -176,19 +300,13 @@ class Extract:
                 if b'"kind":"intent"' in leaf:
                     intent = _read(leaf, _INTENT, index)
                     if since_ms <= time_of(intent.id) < until_ms:
-                        begun[intent.id] = index, intent.surface
+                        pool.begin(index, intent)
                 elif b'"kind":"terminal"' in leaf:
-                    end = _read(leaf, _TERMINAL, index)
-                    at = begun.pop(end.id, None)
-                    if at is not None:
-                        yield Entry(
-                            received_at_ms=time_of(end.id),
-                            surface=at[1],
-                            intent_index=at[0],
-                            terminal_index=index,
-                            end=end,
-                        )
-        self.in_flight, self.halves = len(begun), halves
+                    yield from pool.end(index, _read(leaf, _TERMINAL, index))
+                elif b'"subject":"audit"' in leaf:
+                    yield from pool.audited(_read(leaf, _AUDIT, index).facts.get("receipt", ""))
+        yield from pool.rest()
+        self.in_flight, self.halves = pool.in_flight, halves
         if self.size and edge.root() != self.root:
             raise Integrity(
                 "the log's leaves are not those that were signed",
@@ -231,6 +349,7 @@ class Extract:
 
 _INTENT = msgspec.json.Decoder(_Intent)
 _TERMINAL = msgspec.json.Decoder(Terminal)
+_AUDIT = msgspec.json.Decoder(_Audit)
 
 
 def _read(leaf: bytes, decoder: msgspec.json.Decoder[Any], index: int) -> Any:

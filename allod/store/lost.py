@@ -83,6 +83,7 @@ def facts_of(leaf: bytes, at_ms: int) -> IntentFacts:
         plan=tuple(said.get("plan", ())),
         parents=tuple(said.get("parents", ())),
         durability=said["durability"],
+        step=said.get("step"),
     )
 
 

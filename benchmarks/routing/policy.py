@@ -5,7 +5,8 @@
 FOLDER holds ``zeroeval/`` (prompts and outcomes with answer keys). Everything is scored on prompts
 the fitted policy never saw: by cross-validation, and by resampling into a fitting and a scoring half. Every
 model asked or delivered is paid for. Intervals are of 95 %, from the paired differences over prompts. A floor
-is broken where the mean over the scoring half is below it.
+is broken where the mean over the scoring half is below it: the floor aimed at (-0.5 points, a task -1), and
+the one the fitted policy states itself for so many prompts (``Policy.stated``).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
     reference: np.ndarray
     task: np.ndarray
     ms: np.ndarray
+    stated: np.ndarray
 
     @property
     def saved(self) -> float:
@@ -53,7 +55,7 @@ class Played(msgspec.Struct, frozen=True, kw_only=True):
         of = self.task == task
         return Played(
             change=self.change[of], spent=self.spent[of], reference=self.reference[of], task=self.task[of],
-            ms=self.ms[of],
+            ms=self.ms[of], stated=self.stated[of],
         )  # fmt: skip
 
 
@@ -84,7 +86,7 @@ def play(data: Outcomes, pool: list[str], reference: str, fit: np.ndarray, score
     tasks = np.asarray([data.prompts[int(row)]["task"] for row in score])
     return Played(
         change=np.asarray(change), spent=np.asarray(spent), reference=np.asarray(paid), task=tasks,
-        ms=np.asarray(took),
+        ms=np.asarray(took), stated=np.full(len(score), one.stated(len(score))),
     )  # fmt: skip
 
 
@@ -126,11 +128,13 @@ def cross_validated(data: Outcomes, pool: list[str], reference: str, count: int,
 def broken(data: Outcomes, pool: list[str], reference: str, times: int) -> dict[str, Any]:
     """Resample into halves: how often the floor of all, and of any task, is not kept in the scoring half."""
     tasks = sorted({one["task"] for one in data.prompts})
-    below, below_task, saved, change = 0, dict.fromkeys(tasks, 0), [], []
+    below, under, below_task, saved, change, stated = 0, 0, dict.fromkeys(tasks, 0), [], [], []
     for turn in range(times):
         half = folds(len(data.prompts), 2, 10_000 + turn)
         one = play(data, pool, reference, np.flatnonzero(half == 0), np.flatnonzero(half == 1))
         below += one.change.mean() < FLOOR
+        under += one.change.mean() < one.stated[0]
+        stated.append(float(one.stated[0]) * 100)
         for task in tasks:
             below_task[task] += one.at(task).change.mean() < TASK_FLOOR
         saved.append(one.saved)
@@ -139,7 +143,10 @@ def broken(data: Outcomes, pool: list[str], reference: str, times: int) -> dict[
         "resamplings": times,
         "saved": float(np.mean(saved)),
         "change_pt": float(np.mean(change)),
+        "change_pt_sd": float(np.std(change)),
         "below_floor": below / times,
+        "stated_pt": float(np.mean(stated)),
+        "below_stated": under / times,
         "below_task_floor": {task: n / times for task, n in below_task.items()},
     }
 

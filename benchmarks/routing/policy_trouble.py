@@ -91,7 +91,7 @@ def serve(data: Outcomes, one: Policy, rows: np.ndarray, trouble: str, out: Coun
     tasks = np.asarray([data.prompts[int(row)]["task"] for row in rows])
     return Played(
         change=np.asarray(change)[keep], spent=np.asarray(spent)[keep], reference=np.asarray(paid)[keep],
-        task=tasks[keep], ms=np.zeros(int(keep.sum())),
+        task=tasks[keep], ms=np.zeros(int(keep.sum())), stated=np.zeros(int(keep.sum())),
     )  # fmt: skip
 
 

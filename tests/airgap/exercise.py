@@ -361,6 +361,43 @@ def carriage(x: Exercise) -> None:
     x.allod("bundle", "withdraw", "stable", "1", home=source)
 
 
+def plans(x: Exercise) -> None:
+    """Run the planner's commands, which read package data and files they are given, and nothing else."""
+    x.allod("plan", "fit", "gpt-oss-20b", "--on", "h100")
+    x.allod(
+        "plan",
+        "fit",
+        "--file",
+        str(SHIPPED / "reference.gguf"),
+        "--on",
+        "cpu",
+        "--memory",
+        "4",
+        "--html",
+        "f.html",
+    )
+    x.allod("plan", "tiers", "--svg", "t.svg")
+    x.allod("plan", "claims")
+    money = ("gpt-oss-120b", "--on", "h100", "--tokens-per-second", "900..1500", "--draws", "500")
+    x.allod("plan", "cost", *money, "--country", "DEU", "--html", "c.html", "--svg", "c.svg")
+    x.allod("plan", "npv", *money, "--html", "n.html")
+    x.allod("plan", "prices")
+    x.allod("plan", "prices", "--history", "deepseek-v4-pro", "--svg", "p.svg")
+
+
+def drills(x: Exercise) -> None:
+    """Take away what others have, and decide again."""
+    x.allod("drill", "worlds")
+    x.allod("drill", "worlds", "us-operators")
+    x.allod("drill", "run", "us-operators", "--since", "1d", "--dora", "exit", "--html", "d.html")
+    x.allod("drill", "run", "offline", "--generate", "100", "--svg", "d.svg")
+    x.allod("drill", "all", "--since", "1d", "--csv", "d.csv")
+    x.allod("drill", "expected", "--since", "1d", "--draws", "1000")
+    x.allod("drill", "concentration", "--since", "1d")
+    x.allod("drill", "check")
+    x.allod("drill", "tick", "forced-alignment/taiwan")
+
+
 def at_rest(x: Exercise, receipt: str) -> None:
     """Run the commands of a log at rest."""
     x.allod("log", "verify")
@@ -394,11 +431,13 @@ def main() -> None:
             while_it_runs(x, receipt)
     if not brief:
         weights(x)
+        drills(x)
         from allod.gateway.cli import COMMANDS
 
         if "bundle" in COMMANDS:
             carriage(x)
         law(x)
+        plans(x)
         at_rest(x, receipt)
     if x.failed:
         raise Failed("\n".join(x.failed))

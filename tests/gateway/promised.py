@@ -72,12 +72,24 @@ def fleet(region: Region, trap: Trap) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def running(
-    root: Path, region: Region, trap: Trap, *, own: dict[str, Any] | None = None, **task: Any
+    root: Path,
+    region: Region,
+    trap: Trap,
+    *,
+    own: dict[str, Any] | None = None,
+    files: dict[str, str] | None = None,
+    **task: Any,
 ) -> Iterator[Inside]:
-    """Run a gateway whose task has a cascade; half of all its requests are audited."""
+    """Run a gateway whose task has a cascade; half of all its requests are audited.
+
+    ``files`` are written beside the configuration.
+    """
     cascade = {"check": ["numeric", "agreement"], "audit_share": Decimal("0.5"), "max_loss": Decimal("0.1")}
     tasks = [{"name": TASK, "cascade": {**cascade, **(own or {})}, **task}]
     world = World(root / "home", config(fleet(region, trap), tasks=tasks))
+    for name, text in (files or {}).items():
+        (world.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (world.root / name).write_text(text)
     world.key("ward")
     with Inside(world) as one:
         yield one

@@ -73,15 +73,15 @@ def test_steps_and_audits_are_charged_to_the_request_they_served() -> None:
     steps = (("r2", "base", "answered", "0.01"), ("r3", "escalation", "answered", "0.05"))
     leaves = {
         1: Leaf(task="t", deployment="strong", answer_from="r3", steps=steps),
-        9: Leaf(task="t", deployment="base", parents=("r1",)),
-        8: Leaf(task="t", deployment="base"),
+        9: Leaf(task="t", deployment="base", parents=("r1",), step="audit"),
+        8: Leaf(task="t", deployment="base", parents=("r1",)),
     }
     requests = [
         request("r1", index=1),
         request("r2", row("r2", "0.01"), index=2),
         request("r3", row("r3", "0.05", "strong"), index=3),
         request("r9", row("r9", "0.02"), index=9),  # an audit after the end
-        request("r8", row("r8", "0.01"), index=8),  # a request of its own
+        request("r8", row("r8", "0.01"), index=8),  # a request of its own, which stems from that
     ]
     found = {one.deployment: one for one in add_up(requests, leaves).rows(FLEET, TODAY)}
     strong = found["strong"].sums

@@ -48,8 +48,7 @@ def test_I8_the_states_are_what_the_logs_notices_lead_to(
         inside.gateway.store.flush()
         said = [leaf for leaf in log_of(inside) if leaf["kind"] == "notice"]
         found = states.replayed(said)
-        promise, state = found[TASK, one.policy]
-        assert (promise, state) == (one.promise, one.state)
+        assert found[TASK, one.policy] == one.proof
         assert one.state.audits == 6
         broken = json.loads(json.dumps(said))
         next(leaf for leaf in broken if leaf["facts"].get("differences") == "0 0")["facts"]["differences"] = (
@@ -186,6 +185,12 @@ def test_the_commands_say_rule_bound_audits_and_saving(
     saving = row["saving"]
     assert Decimal(saving["low_usd"]) <= Decimal(saving["usd"]) <= Decimal(saving["high_usd"])
     assert Decimal(saving["usd"]) == pytest.approx(-one.spent.audits_usd, rel=Decimal("0.01"))
+    status = json.loads(world.allod("eval", "status", "--json").stdout)["promises"]
+    assert [(p["task"], p["rule"], p["n"]) for p in status] == [(TASK, "reference", 5)]
+    assert status[0]["day"]
+    last = world.allod("eval", "status").stdout.splitlines()[-3:]
+    assert "reference is in force; with 95 % confidence" in " ".join(last)
+    assert last[-1].endswith("`allod eval promise`")
     people = world.allod("eval", "promise").stdout
     assert "against large" in people
     assert "5 judged of 5" in people
@@ -199,7 +204,7 @@ def test_the_commands_say_rule_bound_audits_and_saving(
     assert set(told["alternatives"]) == {"large", "small", "small + other", "small + other + large"}
     assert "promise: reference is in force" in world.allod("explain", "--app", "ward", "--task", TASK).stdout
     doctor = json.loads(world.allod("doctor", "--json").stdout)["findings"]
-    found = next(f for f in doctor if f["name"] == f"promise {TASK}")
+    found = next(f for f in doctor if f["name"] == f"promise {TASK} with small and other")
     assert found["state"] == "ok"
     assert "large answers everything" in found["detail"]
     path = path_of(world.paths, TASK, one.policy)

@@ -18,7 +18,7 @@ from operators import Region
 from world import Inside, Trap, World, chat, config, until
 
 from allod.domain.chat import Chunk, Finished, Whole
-from allod.domain.errors import Integrity, Invalid
+from allod.domain.errors import Integrity
 from allod.domain.fleet import CascadeTask
 from allod.gateway.promise import answers, rules
 from allod.gateway.promise import state as states
@@ -165,8 +165,7 @@ def test_I8_a_state_is_a_function_of_the_logs_notices_and_goes_on_from_any_of_th
     one = fresh()
     one.models = {"b": "name-0"}
     log = lived(one, steps)
-    promise, state = states.replayed(log)[one.task, one.policy]
-    assert (promise, state) == (one.promise, one.state)
+    assert states.replayed(log)[one.task, one.policy] == one.proof
     part = fresh()
     part.models = {"b": "name-0"}
     lived(part, steps[:cut])
@@ -181,19 +180,6 @@ def test_I8_a_state_is_a_function_of_the_logs_notices_and_goes_on_from_any_of_th
 def test_a_state_that_was_changed_is_not_read(body: bytes) -> None:
     with pytest.raises(Integrity):
         states.from_bytes(body)
-
-
-def test_what_two_nodes_audited_apart_is_put_together() -> None:
-    one, two, both = fresh(), fresh(), fresh()
-    lived(one, [(0, 0)] * 30)
-    lived(two, [(0, -1)] * 10)
-    lived(both, [(0, 0)] * 30 + [(0, -1)] * 10)
-    joined = states.joined(one, two)
-    assert joined.state.audits == both.state.audits == 40
-    assert [r.wealth.n for r in joined.state.rungs] == [r.wealth.n for r in both.state.rungs]
-    assert joined.state.rungs[0].wealth.total == both.state.rungs[0].wealth.total
-    with pytest.raises(Invalid):
-        states.joined(one, fresh("0.2"))
 
 
 @pytest.mark.parametrize(("loss", "openings"), [(0.0, 0), (0.2, 0)])

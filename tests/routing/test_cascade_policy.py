@@ -104,6 +104,60 @@ def test_it_saves_and_keeps_the_quality_on_prompts_never_seen(
     assert all(one.low < one.change for one in fitted.promised)
 
 
+def test_much_weaker_models_have_no_say(fitted: Policy) -> None:
+    assert fitted.promised
+    assert all("poor" not in one.order for one in fitted.promised)
+
+
+def test_what_a_policy_states_is_kept_on_prompts_never_seen(
+    seen: World, unseen: World, fitted: Policy
+) -> None:
+    _, change, _ = played(fresh(seen, fitted), unseen)
+    stated = fitted.stated(len(unseen.prompts))
+    assert -0.1 < stated <= change
+    mean = sum(one.change * one.n for one in fitted.promised) / len(seen.prompts)
+    assert stated < fitted.stated(10_000) < mean
+    assert policy().stated(100) == 0.0
+
+
+def test_a_prompt_that_no_cheap_model_ever_solves_goes_to_the_reference_at_once(
+    seen: World, unseen: World
+) -> None:
+    """Where a word of the prompt says that cheap models will disagree, asking them is money lost."""
+
+    def despair(of: World) -> World:
+        quality, keys = of.quality.copy(), of.keys.copy()
+        for row, prompt in enumerate(of.prompts):
+            if prompt["prompt"].startswith("intricate"):
+                quality[row, :4] = 0.0
+                keys[row, :4] = [f"own{model}" for model in range(4)]
+        cost = of.cost.copy()
+        cost[:, :4] *= 4
+        return World(of.prompts, quality, cost, keys)
+
+    one = learned(despair(seen))
+    shown = despair(unseen)
+    asked: dict[str, list[int]] = {"intricate": [], "plain": []}
+    for row, prompt in enumerate(shown.prompts):
+        calls: list[str] = []
+
+        def ask(model: str, row: int = row, calls: list[str] = calls) -> str:
+            calls.append(model)
+            return str(shown.keys[row, MODELS.index(model)])
+
+        if prompt["task"] == one.promised[0].task:
+            one.run(prompt, ask)
+            asked[prompt["prompt"].split()[0]].append(sum(model != "top" for model in calls))
+    assert np.mean(np.asarray(asked["intricate"]) == 0) > 0.8
+    assert np.mean(np.asarray(asked["plain"]) >= 2) > 0.8
+
+
+def test_from_fewer_prompts_it_dares_less(seen: World, fitted: Policy) -> None:
+    few = learned(seen.part(np.arange(200)))
+    widest = {one.task: one.threshold for one in fitted.promised}
+    assert all(one.threshold < widest[one.task] for one in few.promised if one.task in widest)
+
+
 def test_I8_the_same_outcomes_give_the_same_policy(seen: World, unseen: World, fitted: Policy) -> None:
     again = learned(seen)
     assert again.promised == fitted.promised

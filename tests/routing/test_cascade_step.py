@@ -101,6 +101,29 @@ def test_without_a_judge_or_an_answer_worth_never_stops() -> None:
     assert step(WORTH, (said("a", "x"),), judged(0.0, "stranger")).ask == ("top",)  # type: ignore[arg-type]
 
 
+def hopeless(after: int) -> object:
+    """Judge that nothing is worth asking once so many answers are there."""
+    return lambda known: Judgement(
+        deployment="a" if known else None, chance=0.5, gain=1.0, cost=1.0, hopeless=len(known) >= after
+    )
+
+
+def test_where_no_other_opinion_is_worth_its_cost_the_escalation_is_asked_at_once() -> None:
+    worth = (Check(kind="worth", at_least=0.1),)
+    steps = tuple(Step(deployment=one, checks=worth) for one in "ab")
+    two = Cascade(task="t", steps=steps, escalate="top")
+    assert step(two, (), hopeless(0)).ask == ("top",)  # type: ignore[arg-type]
+    assert step(two, (), hopeless(1)).ask == ("a",)  # type: ignore[arg-type]
+    assert step(two, (said("a", "x"),), hopeless(1)).ask == ("top",)  # type: ignore[arg-type]
+    assert step(two, (said("a", "x"),), hopeless(2)).ask == ("b",)  # type: ignore[arg-type]
+    assert step(two, ()).ask == ("a",)
+
+
+def test_a_judge_that_finds_it_hopeless_delivers_nothing_and_skips_no_other_check() -> None:
+    assert step(TESTED, (), hopeless(0)).ask == ("a",)  # type: ignore[arg-type]
+    assert step(WORTH, (said("a", "x"),), hopeless(0)).deliver is None  # type: ignore[arg-type]
+
+
 def test_a_judge_cannot_deliver_what_failed_its_program() -> None:
     answers = (said("a", "x", passed={"tests": False}), said("top", "y"))
     assert step(TESTED, answers, judged(0.0)).deliver == "top"  # type: ignore[arg-type]

@@ -237,3 +237,74 @@ def test_audits_that_do_not_fit_are_refused() -> None:
         floor.audit(PROMISE, floor.start(PROMISE), (0.0,), 0)
     with pytest.raises(Invalid):
         floor.turn(PROMISE, floor.start(PROMISE), 1.0)
+
+
+# --- the grid
+
+DENSE = tuple(n / 2000 for n in range(-2000, 241))
+
+
+@pytest.mark.parametrize(("loss", "n"), [(0.0, 40), (0.12, 120), (0.17, 150), (0.33, 150), (0.6, 150)])
+def test_a_bound_beyond_ten_points_is_within_half_a_point_of_one_without_steps(
+    loss: float, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from allod.routing import bound
+
+    monkeypatch.setitem(bound.GRIDS, len(DENSE), DENSE)
+    wealth, dense = Wealth(), bound.empty(len(DENSE))
+    draws = random.Random(7)
+    for _ in range(n):
+        one = -float(draws.random() < loss)
+        wealth, dense = observe(wealth, one, 0.025), observe(dense, one, 0.025)
+    exact, shown = lower(dense, 0.025), lower(wealth, 0.025)
+    assert exact < -0.01
+    assert exact - 0.005 <= shown <= exact + 0.0005, "never more than is proven, never half a point less"
+
+
+def test_a_promise_of_an_odd_loss_is_held_against_that_and_not_the_next_coarse_step() -> None:
+    def opens(start: floor.State) -> int:
+        promise = msgspec.structs.replace(PROMISE, loss=0.19, ladder=("wide",))
+        for n in range(400):
+            start, event = floor.audit(promise, start, (-float(n % 12 == 0),), n)
+            if event == "opened":
+                return n
+        return 400
+
+    one = msgspec.structs.replace(PROMISE, ladder=("wide",))
+    assert opens(floor.start(one)) < opens(floor.begun(one, "1"))
+
+
+def test_I8_a_floor_begun_before_goes_on_to_the_bytes_it_had() -> None:
+    """The digests are those the version before this grid came to, from the same audits."""
+    state = floor.begun(PROMISE, "1")
+    for n in range(90):
+        state, _ = floor.audit(PROMISE, state, (-float(n % 9 == 0), 0.0), 1_700_000_000_000 + n)
+    assert floor.digest(PROMISE, state).endswith(
+        "de4e8086dd82096023677e835c38895b89223c9f163575e685976d1ad12d6d0b"
+    )
+    state = floor.begun(PROMISE, "1")
+    for n in range(360):
+        state, _ = floor.audit(PROMISE, state, (-float(n >= 300),) * 2, 1_700_000_000_000 + n % 300)
+    assert state.shut == 1
+    assert floor.digest(PROMISE, state).endswith(
+        "e5fb19c49f128af158f3e2764c67b5024f5a99d45ff4b1fdffc2f58a75db657d"
+    )
+    assert floor.version(state) == "1"
+    assert floor.from_bytes(floor.to_bytes(PROMISE, state)) == (PROMISE, state)
+    with pytest.raises(Invalid):
+        floor.join(PROMISE, state, msgspec.structs.replace(floor.start(PROMISE), shut=1))
+    with pytest.raises(Invalid):
+        floor.begun(PROMISE, "9")
+
+
+@given(st.lists(st.lists(st.sampled_from([-1.0, 0.0]), max_size=12), min_size=3, max_size=4), st.randoms())
+@settings(max_examples=25, deadline=None)
+def test_I8_any_number_of_nodes_merge_in_any_order_to_the_same_bits(
+    streams: list[list[float]], drawn: random.Random
+) -> None:
+    nodes = [audited(PROMISE, floor.start(PROMISE), stream)[0] for stream in streams]
+    shuffled = list(nodes)
+    drawn.shuffle(shuffled)
+    assert floor.to_bytes(PROMISE, floor.join(PROMISE, *nodes)) == floor.to_bytes(
+        PROMISE, floor.join(PROMISE, *shuffled)
+    )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from routing_worlds import LAW, deployment, fleet, lawful, price, question
 from test_routing_plan import questions
 
+from allod.domain.decision import Estimated
 from allod.domain.errors import Integrity
 from allod.domain.fleet import Task
 from allod.routing.plan import choose, plan
@@ -127,6 +128,36 @@ def test_I8_under_other_law_the_plan_is_the_one_the_gateway_would_have_made(
     assert {n for n, _ in made.unlawful} == {
         c for c in _scope(asked) if c in asked.eligibility.kept and c in unlawful
     }
+
+
+HUNDREDTHS = st.integers(0, 100).map(lambda n: Decimal(n).scaleb(-2))
+
+
+@settings(max_examples=100)
+@given(questions(), st.data())
+def test_I8_estimates_are_those_of_the_record_under_whatever_law(
+    asked: Question, data: st.DataObject
+) -> None:
+    """Estimates of a request are made again from its record; who is newly lawful has none."""
+    names = tuple(asked.fleet.deployments)
+    guesses = []
+    for name in asked.eligibility.kept:
+        low, success, high = sorted(data.draw(st.lists(HUNDREDTHS, min_size=3, max_size=3)))
+        tokens = data.draw(st.integers(1, 5000))
+        one = Estimated(success=success, low=low, high=high, output_tokens=tokens, n=40)
+        guesses += [(name, one)] if data.draw(st.booleans()) else []
+    floor = data.draw(st.sampled_from([asked.min_quality, Decimal("0.7")]))
+    asked = msgspec.structs.replace(asked, estimates=tuple(guesses), min_quality=floor)
+    unlawful = tuple(data.draw(st.lists(st.sampled_from(names), unique=True))) if names else ()
+    record = recorded(asked, estimator={"fitted": "sha256:f"})
+    law = law_of(asked.eligibility)
+    same = same_fleet(past_of(record), law, asked.fleet, lambda: asked)
+    assert write_again(read_record(record), same, law, None) == record
+    made = again(asked, unlawful, record)
+    live = healthy(under(asked, unlawful), {n for n in names if n not in asked.eligibility.kept})
+    fresh = choose(facts_of(live))
+    assert (fresh.attempts, fresh.down) == (made.choice.attempts, made.choice.down)
+    assert [one.deployment for one in fresh.able] == [one.deployment for one in made.choice.able]
 
 
 def _scope(asked: Question) -> set[str]:

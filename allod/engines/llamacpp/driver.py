@@ -11,7 +11,8 @@ import msgspec
 
 from allod.domain.errors import AllodError, Integrity, Invalid
 from allod.engines.contract import Description, EngineFault, LoadMetrics
-from allod.engines.llamacpp import process
+from allod.engines.llamacpp import build, drafting, process
+from allod.engines.llamacpp.drafting import Drafting
 from allod.engines.llamacpp.endpoint import SIDE_CONNECTIONS, Endpoint
 from allod.engines.llamacpp.process import Child, LoadFault, Settings
 from allod.vault.vault import Vault
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from allod.domain.chat import ChatCall, EmbedCall, Embedded, Event
+    from allod.domain.drafting import DraftSetup
     from allod.domain.fleet import Deployment
     from allod.engines.contract import EngineContext
     from allod.engines.llamacpp.spec import Withheld
@@ -75,6 +77,8 @@ class LlamaCpp:
             raise EngineFault("unavailable", "an embedded engine needs the vault", sent=False)
         self._deployment, self._context, self._vault = deployment, context, context.vault
         self._tuning = tuning or Tuning()
+        self._drafting = Drafting(deployment, context.drafts)
+        self._setup: DraftSetup | None = None
         self._child: Child | None = None
         self._server: Endpoint | None = None
         self._task: asyncio.Task[None] | None = None
@@ -97,6 +101,25 @@ class LlamaCpp:
         """Return why nothing can be served now, or None (also before the first load)."""
         return None if self._server is not None else self._reason
 
+    def expected(self) -> DraftSetup:
+        """Say what would be loaded with the draft that is configured, without loading it; reads files.
+
+        Raises:
+            Integrity, Invalid, Unavailable: model, draft or engine cannot be had.
+
+        """
+        deployment = self._deployment
+        model = self._vault.resolve(deployment.model, deployment.adapter)
+        draft = None if deployment.draft is None else drafting.weights_of(self._vault, deployment.draft)
+        engine = build.installed()
+        return drafting.setup(model, draft, self._settings(model), engine.version, engine.digest)
+
+    @property
+    def running(self) -> tuple[int, DraftSetup] | None:
+        """Process id of the child that serves, and what it has loaded; None while there is none."""
+        child, setup = self._child, self._setup
+        return None if child is None or setup is None else (child.pid, setup)
+
     async def start(self) -> None:
         """Load the model now rather than at the first call; also tries again after a final refusal.
 
@@ -106,6 +129,7 @@ class LlamaCpp:
         """
         if self._final and self._server is None and not self._closed:
             self._final, self._reason = False, None
+            self._drafting.again()
             await self._settle()
         await self._obtain(None)
 
@@ -216,8 +240,7 @@ class LlamaCpp:
     async def _run_once(self) -> bool:
         """Load, serve until the child ends, clean up, keep the reason; tell whether it ever served."""
         try:
-            model, draft = await asyncio.to_thread(self._resolve)
-            child = await process.start(self._vault, model, draft, self._settings(model))
+            name, child = await self._load()
         except LoadFault as fault:
             self._reason, self._final = f"{fault.reason}: {fault.detail}", fault.final
             return False
@@ -229,15 +252,35 @@ class LlamaCpp:
             self._reason = f"the child could not be started: {os.strerror(error.errno or 0)}"
             return False
         self._child = child
-        self._server = Endpoint(self._deployment, child, model.name, self._connections)
-        self._reason, self._described = None, _description(child)
+        self._server = Endpoint(self._deployment, child, name, self._connections)
+        self._reason, self._described = None, _description(child, self._drafting.why)
         self._tell()
         try:
             status = await child.wait()
             self._reason = f"the engine process ended with status {status}"
+            if child.ready.draft is not None:
+                self._drafting.failed(self._reason)
         finally:
             await self._settle()
         return True
+
+    async def _load(self) -> tuple[str, Child]:
+        """Start a child, with the draft where one is to be used, else or failing that without."""
+        model, draft, settings = await asyncio.to_thread(self._resolve)
+        if draft is not None:
+            try:
+                child = await process.start(self._vault, model, draft, settings)
+            except (LoadFault, AllodError, OSError) as fault:
+                if not self._drafting.failed(f"it could not be loaded: {fault}"):
+                    raise
+            else:
+                self._setup = drafting.loaded(child.ready, settings)
+                if self._drafting.accepts(self._setup):
+                    return model.name, child
+                await child.close()
+        child = await process.start(self._vault, model, None, settings)
+        self._setup = drafting.loaded(child.ready, settings)
+        return model.name, child
 
     async def _settle(self) -> None:
         """Forget the running child, if there is one, and end it."""
@@ -264,7 +307,7 @@ class LlamaCpp:
 
     # -- what to load, and how
 
-    def _resolve(self) -> tuple[Model, Entry | None]:
+    def _resolve(self) -> tuple[Model, Entry | None, Settings]:
         model = self._vault.resolve(self._deployment.model, self._deployment.adapter)
         told = self._context.weights.get(self._deployment.id)
         if told is not None and model.facts != told:
@@ -273,10 +316,8 @@ class LlamaCpp:
                 f"got {model.weights.digest}, expected {told.weights}, or another adapter, template or maker",
                 "start the gateway again, so that policy judges them",
             )
-        draft = None if self._deployment.draft is None else self._vault.resolve(self._deployment.draft)
-        if draft is not None and draft.adapter is not None:
-            raise Invalid(f"{self._deployment.draft} cannot be a draft", "it is an adapter", "name weights")
-        return model, None if draft is None else draft.weights
+        settings = self._settings(model)
+        return model, self._drafting.resolve(self._vault, model, settings), settings
 
     def _settings(self, model: Model) -> Settings:
         size = model.weights.manifest.size_bytes
@@ -300,8 +341,10 @@ class LlamaCpp:
         )
 
 
-def _description(child: Child) -> Description:
+def _description(child: Child, no_draft: str) -> Description:
     ready = child.ready
+    told = [] if ready.sandbox == "seccomp+netns" else [f"sandbox: {ready.sandbox}"]
+    told += [f"the draft is not used: {no_draft}"] if no_draft else []
     return Description(
         engine="llamacpp",
         engine_version=ready.engine_version,
@@ -311,5 +354,5 @@ def _description(child: Child) -> Description:
         template=ready.template,
         sandbox=ready.sandbox,
         evidence="self-run",
-        notice=None if ready.sandbox == "seccomp+netns" else f"sandbox: {ready.sandbox}",
+        notice="; ".join(told) or None,
     )

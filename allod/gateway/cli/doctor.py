@@ -85,7 +85,8 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
     from allod.gateway.cli import doctor_log, doctor_promise, doctor_routing  # noqa: PLC0415
 
     looks = (_packs, _supply, _vault, _deployments, doctor_log.witnesses, doctor_log.pruning)
-    routing = (doctor_routing.evaluations, doctor_routing.tokenizers, doctor_promise.promises)
+    rests = (doctor_routing.evaluations, doctor_routing.estimates, doctor_routing.tokenizers)
+    routing = (*rests, doctor_promise.promises)
     for look in (*looks, *routing, _running):
         yield from _guarded(look, setting)
 

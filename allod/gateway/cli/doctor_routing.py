@@ -28,6 +28,29 @@ def evaluations(setting: Setting) -> Iterator[Finding]:
         yield Finding("quality", "ok", f"{len(counting)} figures rest on evaluations or published scores")
 
 
+def estimates(setting: Setting) -> Iterator[Finding]:
+    """Tell of each task that asks for estimates whether its requests are planned by them, and why not."""
+    from allod.gateway.cli import estimate_lines  # noqa: PLC0415
+
+    said = estimate_lines.status(setting)
+    if said is None:
+        return
+    known = {} if said["known"] is None else {one["task"]: one for one in said["known"]["tasks"]}
+    for task in said["tasks"]:
+        one = known.get(task)
+        why = said["why"] or ("there is no evidence of it" if one is None else one["why"])
+        if not why and one is not None:
+            error = f"calibration error {one['calibration_error']} out of fold"
+            yield Finding(f"estimates {task}", "ok", f"fitted {said['known']['day']}, {error}")
+            continue
+        yield Finding(
+            f"estimates {task}",
+            "note",
+            f"requests are planned by the task's own figures: {why}",
+            "see `allod eval status`; evaluate its deployments on more cases",
+        )
+
+
 def tokenizers(setting: Setting) -> Iterator[Finding]:
     """Tell which deployment lately began to bill other tokens for the same text."""
     from allod.gateway.drifting import LATELY_MS, read_state, state_file  # noqa: PLC0415

@@ -27,7 +27,7 @@ from allod.domain.errors import Invalid, Unavailable
 from allod.domain.fleet import EFFORTS
 from allod.domain.money import plain, rfc3339
 from allod.gateway import evaluations
-from allod.gateway.cli import eval_prior, eval_promise, eval_use, out, say
+from allod.gateway.cli import estimate_lines, eval_prior, eval_promise, eval_use, out, say
 from allod.gateway.cli.lines import say_columns
 from allod.gateway.cli.options import app_named, config_option, json_option, now_ms
 
@@ -239,6 +239,7 @@ def _run(
             labels=tuple(item for item in found if item.label is not None),
         ),
     )
+    estimate_lines.keep_words(setting, kept, order.suite.cases)
     part.unlink(missing_ok=True)
     return kept
 

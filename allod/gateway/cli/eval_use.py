@@ -13,7 +13,7 @@ import msgspec
 
 from allod.domain.errors import Invalid
 from allod.domain.money import plain, rfc3339
-from allod.gateway.cli import out, say
+from allod.gateway.cli import estimate_lines, eval_promise, out, say
 from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import config_option, json_option, now_ms
 
@@ -53,8 +53,13 @@ def who(by: str | None) -> str:
 @click.argument("name")
 @click.option("--task", help="only what it found of this task")
 @click.option("--by", help="who says so (default: whose process this is)")
+@click.option(
+    "--cases",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="the file it was run on, where tasks were told to `estimate` since: their words are kept from it",
+)
 @json_option
-def use_command(name: str, task: str | None, by: str | None, as_json: bool) -> None:
+def use_command(name: str, task: str | None, by: str | None, cases: Path | None, as_json: bool) -> None:
     """Let the evaluation NAME count: from the next start of the gateway on.
 
     NAME is its digest, or the first digits of it. Quality is then what it found: candidates are ordered by
@@ -62,6 +67,8 @@ def use_command(name: str, task: str | None, by: str | None, as_json: bool) -> N
     """
     from allod.gateway import uses  # noqa: PLC0415 (only when it runs)
 
+    if cases is not None:
+        estimate_lines.keep_later(name, cases)
     made = uses.use(home(), name, task, who(by), rfc3339(now_ms()))
     if as_json:
         out(made)
@@ -105,6 +112,8 @@ def status_command(config_path: Path | None, as_json: bool) -> None:
                 "lines": proven.lines,
                 "quality": rows,
                 "max_age_days": setting.config.evaluation.max_age_days,
+                "estimates": estimate_lines.status(setting),
+                "promises": eval_promise.in_status(setting),
             }
         )
         return
@@ -158,6 +167,8 @@ def _say_status(setting: Setting, rows: list[dict[str, Any]]) -> None:
         cases = f" from {row['cases']} cases" if row["basis"] == "measured" else ""
         until = f", until {row['until']}" if row["until"] else ""
         say(f"{row['deployment']:24} {row['task']:16} {row['expected']}{low} ({row['basis']}{cases}{until})")
+    estimate_lines.say_status(estimate_lines.status(setting))
+    eval_promise.say_status(setting)
 
 
 def _say_line(line: Line) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from allod.admission.admit import AUTO, Index, admit
+from allod.admission.sizes import measure
 from allod.domain.errors import Invalid, Refused
 from allod.domain.fleet import EFFORTS, LANGUAGE
 from allod.domain.money import plain
 from allod.domain.request import Labels, Sizes
-from allod.gateway.cli import REFUSED, depth_lines, out, promise_lines, say
+from allod.gateway.cli import REFUSED, depth_lines, estimate_lines, out, promise_lines, say
 from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import (
     air_gap_option,
@@ -29,7 +32,6 @@ from allod.routing.record import plain_data
 
 if TYPE_CHECKING:
     from decimal import Decimal
-    from pathlib import Path
 
     from allod.domain.decision import Attempt, Candidate, DecidingRule
     from allod.domain.fleet import CapabilityEvidence, Effort, Fleet
@@ -46,7 +48,15 @@ NO_RECEIPT = "r_00000000_00000000000000000000000000"
     type=click.Choice(EFFORTS),
     help="the reasoning depth the caller asks for; where the task leaves it open, the most it may be",
 )
-@click.option("--input-tokens", type=click.IntRange(1), default=DEFAULT_INPUT_TOKENS, show_default=True)
+@click.option(
+    "--input-tokens", type=click.IntRange(1), help=f"default: as the prompt has, else {DEFAULT_INPUT_TOKENS}"
+)
+@click.option("--prompt", help="what is asked, to estimate by; it is read here and goes nowhere")
+@click.option(
+    "--prompt-file",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
+    help="the same, from a file; - for standard input",
+)
 @click.option(
     "--as-of", "as_of", type=click.DateTime(["%Y-%m-%d"]), help="as the law and facts stand on a day"
 )
@@ -60,7 +70,9 @@ def command(
     purpose: str | None,
     model: str | None,
     effort: Effort | None,
-    input_tokens: int,
+    input_tokens: int | None,
+    prompt: str | None,
+    prompt_file: Path | None,
     as_of: datetime | None,
     air_gap: bool,
     config_path: Path | None,
@@ -73,6 +85,7 @@ def command(
     from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
     from allod.routing.question import Health  # noqa: PLC0415
 
+    asked = _prompt(prompt, prompt_file)
     setting = compose.setting(config_path, air_gap=air_gap)
     decider = compose.decider(setting.fleet, setting.packs, setting.supplied.books)
     admitted = admit(
@@ -82,21 +95,48 @@ def command(
         model=model or AUTO,
         labels=Labels(classes=classes, task=task, purpose=purpose, effort=effort),
         needs=("text", *_languages(setting.fleet, model, task)),
-        sizes=Sizes(body_bytes=0, input_tokens=input_tokens),
+        sizes=Sizes(body_bytes=0, input_tokens=input_tokens or _tokens(asked)),
         stream=False,
         receipt=NO_RECEIPT,
         received_at_ms=now_ms() if as_of is None else int(as_of.replace(tzinfo=UTC).timestamp()) * 1000,
     )
-    decision = decider.decide(admitted, Health())
+    bare = decider.decide(admitted, Health())
+    decision, guessed = estimate_lines.estimated(setting, decider, bare, asked)
     refused = _refused(decider, decision)
-    promised = promise_lines.promise_of(setting.home, decider, decision)
+    promised = promise_lines.promise_of(setting.home, decider, bare)
     if as_json:
-        said = _as_json(decider, decision, admitted.classes, refused=refused)
+        said = _as_json(decider, decision, admitted.classes, guessed, refused=refused)
         out(said if promised is None else {**said, "promise": promised})
     else:
         _print(decider, decision, admitted.classes, refused=refused)
+        estimate_lines.say_estimates(decision, guessed)
         promise_lines.print_promise(promised)
     sys.exit(REFUSED if refused else 0)
+
+
+def _prompt(text: str | None, file: Path | None) -> str | None:
+    """Return what is asked, where that is said.
+
+    Raises:
+        Invalid: it is said twice, or the file is not UTF-8.
+
+    """
+    if file is None:
+        return text
+    if text is not None:
+        raise Invalid("what is asked is said twice", "--prompt and --prompt-file", "say one", param="prompt")
+    try:
+        return (sys.stdin.buffer.read() if f"{file}" == "-" else file.read_bytes()).decode()
+    except UnicodeDecodeError as fault:
+        raise Invalid(f"{file} is not UTF-8", str(fault), "save it as UTF-8", param="prompt_file") from None
+
+
+def _tokens(prompt: str | None) -> int:
+    """Return as how many tokens of input a request with this prompt is taken."""
+    if prompt is None:
+        return DEFAULT_INPUT_TOKENS
+    body = {"messages": [{"role": "user", "content": prompt}]}
+    return measure(body, json.dumps(body).encode())[1].input_tokens
 
 
 def _languages(fleet: Fleet, model: str | None, task: str | None) -> tuple[str, ...]:
@@ -147,10 +187,15 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 
 def _as_json(
-    decider: Decider, decision: Decision, classes: tuple[str, ...], *, refused: bool
+    decider: Decider,
+    decision: Decision,
+    classes: tuple[str, ...],
+    guessed: dict[str, Any] | None,
+    *,
+    refused: bool,
 ) -> dict[str, Any]:
     known = {name: plain_data(one) for name, one in _proven(decision).items()}
-    depths = depth_lines.depths_of(decision)
+    depths, estimates = depth_lines.depths_of(decision), {} if guessed is None else guessed["candidates"]
     return {
         "decision": "refused" if refused else "allowed",
         "classes": list(classes),
@@ -158,6 +203,7 @@ def _as_json(
             {
                 **_candidate(one),
                 "evidence": known.get(one.deployment),
+                "estimate": estimates.get(one.deployment),
                 **depth_lines.as_json(one, depths.get(one.deployment, ())),
             }
             for one in decision.plan.candidates
@@ -179,6 +225,8 @@ def _as_json(
         ],
         "pack_digest": decision.eligibility.pack_digest,
         "fleet_digest": decision.eligibility.fleet_digest,
+        "alternatives": estimate_lines.alternatives(decision),
+        **({} if guessed is None else {"estimates": guessed}),
     }
 
 

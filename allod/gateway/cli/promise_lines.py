@@ -29,6 +29,7 @@ def print_promise(said: dict[str, Any] | None) -> None:
     say()
     why = f"   ({said['why']})" if said.get("why") else ""
     say_folded("  promise: ", f"{said['rule']} is in force, against {said['reference']}{why}")
+    say_folded("    checks: ", f"{', '.join(said['checks'])}; answers are compared by {said['key']}")
     rules = [one for one in said["rules"] if isinstance(one, dict)]
     for one in rules:
         day = f", {one['day']}" if one["day"] else ""

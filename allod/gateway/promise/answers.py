@@ -16,10 +16,11 @@ from allod.assurance.cases import Case
 from allod.assurance.checkers import MAX_ANSWER_CHARS, check, json_of, last_number, normal, valid_against
 from allod.domain.chat import Chunk, Whole
 from allod.domain.errors import Invalid
-from allod.gateway.cascadefile import REGEX
+from allod.gateway.cascadefile import COMPILE, REGEX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from decimal import Decimal
 
     from allod.domain.fleet import CascadeTask
     from allod.engines.run import Answer
@@ -31,16 +32,37 @@ PROGRAMS: Final[dict[str, Program]] = {
     "numeric": "numeric",
     "choice": "label",
     "regex": "regex",
+    "compile": "compile",
+    "arithmetic": "arithmetic",
+    "citation": "citation",
+    "sql": "sql",
+    "tests": "tests",
 }
 """The kinds of check of ``routing.cascade`` that configured checks stand for."""
+FORMS: Final = frozenset({"json_schema", "json", "numeric", "choice", "regex"})
+"""Kinds that are told from the text at once."""
+KEYED: Final = {
+    "json_schema": "json", "json": "json", "compile:json": "json", "numeric": "numeric", "choice": "choice",
+    "sql": "sql", "tests": "tests", "arithmetic": "numeric",
+}  # fmt: skip
 _OVER: Final = frozenset({"stop", None})
 
 
 class Read(msgspec.Struct, frozen=True):
-    """What was read of an answer: its key (empty for none), and by kind whether it passed each program."""
+    """What was read of an answer.
+
+    Attributes:
+        key: what it is compared by, a digest; empty for none.
+        passed: by kind, whether it passed each program; one that is missing was not run.
+        margin: its token margin in nats, None where it is not known.
+        verdicts: (check as configured, without pattern, and what came of it), in the order they were run.
+
+    """
 
     key: str
     passed: dict[str, bool]
+    margin: Decimal | None = None
+    verdicts: tuple[tuple[str, str], ...] = ()
 
 
 NOTHING: Final = Read("", {})
@@ -103,33 +125,47 @@ def checkable(own: CascadeTask, body: dict[str, Any], needs: tuple[str, ...]) ->
 
 
 def read(own: CascadeTask, body: dict[str, Any], events: Sequence[Answer]) -> Read:
-    """Read an answer to a request."""
+    """Read the form of an answer to a request; what else is configured is not looked at (``checks``)."""
     text = text_of(events)
     if text is None or len(text) > MAX_ANSWER_CHARS:
         return NOTHING
-    schema = schema_of(body)
     passed: dict[str, bool] = {}
     for one in own.check:
-        if kind(one) in PROGRAMS:
+        if kind(one) in FORMS:
             of = PROGRAMS[kind(one)]
-            passed[of] = passed.get(of, True) and _passes(one, schema, text)
-    said = _said(key_of(own, body), text)
-    return Read("" if said is None else hashlib.sha256(said.encode("utf-8", "replace")).hexdigest(), passed)
+            passed[of] = passed.get(of, True) and fits(one, body, text)
+    return Read(digest_of(key_of(own, body), text), passed)
 
 
 def kind(name: str) -> str:
-    """Return a check's or key's kind: what stands before its pattern."""
+    """Return a check's or key's kind: what stands before its pattern or language."""
+    if name.startswith(COMPILE):
+        return "compile"
     return "regex" if name.startswith(REGEX) else name
 
 
 def key_of(own: CascadeTask, body: dict[str, Any]) -> str:
-    """Return by what two answers to a request are compared."""
+    """Return by what two answers to a request are compared.
+
+    Of checks that have a key of their own the first counts; arithmetic is compared by the number it ends in.
+    """
     if own.key is not None:
         return own.key
     for one in own.check:
-        if kind(one) in PROGRAMS:
-            return "json" if one == "json_schema" else one
+        if one in KEYED or kind(one) == "regex":
+            return KEYED.get(one, one)
     return "exact" if body.get("response_format") in (None, {"type": "text"}) else "json"
+
+
+def digest_of(key: str, text: str) -> str:
+    """Return the digest of what an answer says by a key of its text; empty where it says nothing."""
+    said = _said(key, text)
+    return "" if said is None else hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
+
+
+def fits(name: str, body: dict[str, Any], text: str) -> bool:
+    """Say whether a text has the form of a check of ``FORMS``."""
+    return _passes(name, schema_of(body), text)
 
 
 def _passes(name: str, schema: dict[str, Any] | None, text: str) -> bool:

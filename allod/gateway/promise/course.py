@@ -11,12 +11,17 @@ import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from allod.domain.errors import AllodError
 from allod.domain.money import ZERO
+from allod.gateway.checks import logprobs
 from allod.gateway.promise import answers
 from allod.gateway.promise.rules import cascade_of
 from allod.gateway.promise.state import day_of, points
 from allod.routing.cascade import Answered, step
+from allod.routing.cascade import Cascade as Rule
+from allod.routing.cascade import Step as RuleStep
 from allod.routing.floor import Turn
 
 if TYPE_CHECKING:
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
     from allod.gateway.promise.promises import Promises
     from allod.gateway.promise.state import Standing
     from allod.receipts.leaves import TerminalFacts
-    from allod.routing.cascade import Cascade as Rule
     from allod.routing.features import Features
 
 _NONE: Final = Decimal(0)
@@ -68,7 +72,8 @@ class Course:
         self._cascade: Cascade | None = None
         self._asked: dict[str, Step] = {}
         self._answers: dict[str, Answered] = {}
-        self._delivered = ""
+        self._verdicts: dict[str, dict[str, str]] = {}
+        self._delivered, self._fell = "", False
         self.read: Features | None = None
         self._gate: Gate | None = None
 
@@ -78,6 +83,11 @@ class Course:
         if one.skip:
             self.turn = Turn(rule=None, audit=self.turn.audit)
             self._why = "estimate"
+
+    @property
+    def apart(self) -> bool:
+        """Whether a rule is in force, which may answer while the reference is down."""
+        return self.turn.rule is not None
 
     @property
     def recorded(self) -> tuple[tuple[str, str], ...]:
@@ -109,8 +119,28 @@ class Course:
             chosen = await self._base_at_once(cascade, rule)
         else:
             chosen = await self._walk(cascade, rule)
+        if chosen.status == "failed" and cascade.live is None:
+            chosen = await self._fall_back(cascade, chosen)
         self._delivered = chosen.deployment
         return chosen
+
+    async def _fall_back(self, cascade: Cascade, failed: Step) -> Step:
+        """Ask whom the organisation named for when the reference cannot answer; no promise is made of that.
+
+        The floor of the request holds for it: it is about what is delivered.
+        """
+        for name in self._own.fallback:
+            cascade.answer = "fallback"
+            cascade.floor = self._said(answer="fallback", fallback=name)
+            one = self._asked.get(name)
+            if one is None or self._ask.admitted.min_quality is not None:
+                one = await cascade.step("fallback", name, live=self._ask.parsed.stream)
+            if one.status == "answered" or cascade.live is not None:
+                self._fell = True
+                return one
+        cascade.answer = None
+        cascade.floor = self._said()
+        return failed
 
     def _said(self, **more: str) -> tuple[tuple[str, str], ...]:
         """Return what the receipt says of the promise."""
@@ -128,12 +158,19 @@ class Course:
             said |= {"confidence": points(bound.confidence)}
             if bound.day is not None:
                 said["day"] = day_of(one.state.at_ms)
+        said |= self.checks
         return tuple(sorted({**said, **more}.items()))
+
+    @property
+    def checks(self) -> dict[str, str]:
+        """What was checked of base and second, and what came of it (``checks.replaying`` reads it)."""
+        return {name: text for said in self._verdicts.values() for name, text in said.items()}
 
     async def _final(self, cascade: Cascade, role: str) -> Step:
         """Ask the reference for what is delivered whatever it says; a stream passes through."""
+        cascade.floor = self._said()
         one = await cascade.step(role, self._reference, live=self._ask.parsed.stream)
-        self._note(one)
+        self._note(one, answers.NOTHING)
         return one
 
     async def _walk(self, cascade: Cascade, rule: str) -> Step:
@@ -142,6 +179,7 @@ class Course:
         while True:
             said = step(plan, self._in_order(plan))
             if said.deliver is not None:
+                cascade.floor = self._said()
                 return self._asked[said.deliver]
             if not said.ask:
                 return self._asked[self._reference]  # it has no answer, and nothing else may be delivered
@@ -153,12 +191,13 @@ class Course:
     async def _together(self, cascade: Cascade, names: Sequence[str]) -> None:
         roles = {name: "base" if name == self._who_base() else "agreement" for name in names}
         floor = None if self._ask.admitted.min_quality is None else _NONE
-        steps = [cascade.step(roles[name], name, min_quality=floor) for name in names]
+        steps = [
+            cascade.step(roles[name], name, min_quality=floor, logprobs=self._sure(name)) for name in names
+        ]
         if len(steps) == 1:
-            self._note(await steps[0])
+            await self._look(await steps[0])
             return
-        for one in await asyncio.gather(*map(asyncio.create_task, steps)):
-            self._note(one)
+        await self._look(*await asyncio.gather(*map(asyncio.create_task, steps)))
 
     async def _base_at_once(self, cascade: Cascade, rule: str) -> Step:
         """Stream the base's answer while it comes, marked; what broke before it began is asked elsewhere."""
@@ -166,16 +205,25 @@ class Course:
         cascade.answer = "base"
         cascade.floor = self._said(answer="base")
         floor = None if self._ask.admitted.min_quality is None else _NONE
-        one = await cascade.step("base", base, live=True, min_quality=floor)
-        self._note(one)
+        one = await cascade.step("base", base, live=True, min_quality=floor, logprobs=self._sure(base))
+        await self._look(one)
         if cascade.live is None:
             cascade.answer = None
             cascade.floor = self._said()
             return await self._walk(cascade, rule)
-        passed = self._answers[base].passed
-        told = "passed" if passed and all(passed.values()) else "failed" if passed else "none"
-        cascade.floor = self._said(answer="base", check=told)
+        cascade.floor = self._said(answer="base", check=self._held(rule, self._answers[base]))
         return one
+
+    def _held(self, rule: str, base: Answered) -> str:
+        """Say whether what a rule asks of the base's answer alone held; agreement is not asked any more."""
+        assert self.standing is not None
+        first = cascade_of(rule, self._task, self.standing.who, self._fleet).steps[0]
+        alone = tuple(one for one in first.checks if one.kind != "agreement")
+        if not alone or base.failed:
+            return "none"
+        plan = Rule(task=self._task.name, steps=(RuleStep(deployment=base.deployment, checks=alone),),
+                    escalate=self._reference)  # fmt: skip
+        return "passed" if step(plan, (base,)).deliver is not None else "failed"
 
     def _who_base(self) -> str:
         assert self.standing is not None
@@ -186,10 +234,25 @@ class Course:
         names = (*(one.deployment for one in plan.steps), plan.escalate)
         return tuple(self._answers[name] for name in names if name in self._answers)
 
-    def _note(self, one: Step) -> None:
-        """Read an answer; one by another model than was proven is none."""
+    def _sure(self, name: str) -> bool:
+        """Say whether a deployment is asked how sure it was of its words: the base, where a margin counts."""
+        return name == self._who_base() and logprobs.wanted(self._own, self._fleet, name, self._ask)
+
+    async def _look(self, *steps: Step) -> None:
+        """Check answers that may be delivered in the reference's place, side by side.
+
+        They have at most half of what is left of the request's deadline: the reference must have time too.
+        """
+        left = None if self._cascade is None else self._cascade.left_ms()
+        within_s = None if left is None else left / 2000
+        checking, body = self._promises.checking, self._ask.parsed.body
+        reading = [checking.read(self._own, body, one.events, within_s) for one in steps]
+        for one, found in zip(steps, await asyncio.gather(*reading), strict=True):
+            self._note(one, found)
+
+    def _note(self, one: Step, found: answers.Read) -> None:
+        """Keep what was read of an answer; one by another model than was proven is none."""
         name = one.deployment
-        found = answers.read(self._own, self._ask.parsed.body, one.events)
         changed = one.status == "answered" and self._promises.answered_by(self.standing, one)
         self._asked[name] = one
         self._answers[name] = Answered(
@@ -197,7 +260,27 @@ class Course:
             key="" if changed else found.key,
             failed=one.status != "answered" or (changed and name != self._reference),
             passed={} if changed else found.passed,
+            margin=None if changed or found.margin is None else float(found.margin),
         )
+        if name != self._reference:
+            self._verdicts[name] = self._told(name, found)
+
+    def _told(self, name: str, found: answers.Read) -> dict[str, str]:
+        """Say which checks an answer passed, which it failed, its margin, and whether it agrees."""
+        base = self._answers.get(self._who_base())
+        of = "base" if name == self._who_base() else "second"
+        said = {
+            f"{of}_passed": " ".join(check for check, verdict in found.verdicts if verdict == "passed"),
+            f"{of}_failed": " ".join(
+                f"{c}={verdict}" for c, verdict in found.verdicts if verdict != "passed"
+            ),
+        }
+        if self._sure(name):
+            said["margin"] = "unknown" if found.margin is None else f"{found.margin:f}"
+        if "agreement" in self._own.check and base is not None and of == "second":
+            mine = self._answers[name].key
+            said["agreement"] = "passed" if mine and mine == base.key else "failed"
+        return {key: text for key, text in said.items() if text}
 
     # --- after it
 
@@ -215,12 +298,15 @@ class Course:
     def _count(self, facts: TerminalFacts) -> None:
         assert self.standing is not None
         spent = self.standing.spent
-        spent.requests += facts.status == "answered"
+        spent.requests += facts.status == "answered" and not self._fell
         paid = facts.total_usd or ZERO
         mine = self._asked.get(self._delivered)
         spent.steps_usd += paid
         spent.checks_usd += paid - (mine.cost_usd if mine is not None else ZERO)
-        spent.kept_base += facts.status == "answered" and self._delivered != self._reference
+        by_rule = self._delivered != self._reference and not self._fell
+        spent.kept_base += facts.status == "answered" and by_rule
+        spent.escalated += self.turn.rule is not None and self._reference in self._asked
+        spent.fallbacks += self._fell and facts.status == "answered"
         spent.skipped += self._why == "estimate"
         self._promises.keep_soon(self.standing)
 
@@ -240,13 +326,20 @@ class Course:
         made: list[Step] = []
         for name in (self._reference, *sorted(needed)):  # the reference first: without it the rest is wasted
             if name in self._asked:
+                if name == self._reference and self._asked[name].status != "answered":
+                    break  # nothing can be held against it
                 continue
             try:
-                one = await self._cascade.later("audit", name, min_quality=self._audit_floor(name))
+                one = await self._cascade.later(
+                    "audit",
+                    name,
+                    min_quality=self._audit_floor(name),
+                    logprobs=name != self._reference and self._sure(name),
+                )
             except AllodError:
                 return None, "not-recorded", tuple(made)
             made.append(one)
-            self._note(one)
+            await self._look_later(one)
             if one.status != "answered":
                 break
         for name in (self._reference, *needed):
@@ -254,10 +347,24 @@ class Course:
             if step_ is None or step_.status != "answered":
                 role = "reference" if name == self._reference else "other"
                 return None, f"{role}-{'missing' if step_ is None else step_.status}", tuple(made)
+        await self._read_reference()
         differences = [self._difference(rule) for rule in rules.values()]
         if None in differences:
             return None, "not-judged", tuple(made)
         return tuple(one for one in differences if one is not None), "", tuple(made)
+
+    async def _look_later(self, one: Step) -> None:
+        """Check an answer that an audit asked for; the request's deadline is over."""
+        found = answers.NOTHING
+        if one.deployment != self._reference:
+            found = await self._promises.checking.read(self._own, self._ask.parsed.body, one.events)
+        self._note(one, found)
+
+    async def _read_reference(self) -> None:
+        """Read by what the reference's answer is compared; nothing is checked of it."""
+        one, known = self._asked[self._reference], self._answers[self._reference]
+        key = await self._promises.checking.key(self._own, self._ask.parsed.body, one.events)
+        self._answers[self._reference] = msgspec.structs.replace(known, key=key)
 
     def _audit_floor(self, name: str) -> Decimal | None:
         return None if name == self._reference or self._ask.admitted.min_quality is None else _NONE

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from allod.gateway.promise.rules import Parties
     from allod.gateway.promise.state import Standing
     from allod.store.home import Home
     from allod.store.reading import Reader
@@ -55,6 +56,16 @@ def every(home: Home) -> Iterator[Standing]:
     yield from sorted(found, key=lambda one: (one.task, one.spent.since_ms))
 
 
+def kept_names(home: Home) -> Iterator[tuple[str, str, Parties]]:
+    """Go through task, policy and parties of the promises of a home whose files can be read."""
+    for path in sorted(folder(home).glob("*.json")):
+        try:
+            one = states.from_bytes(path.read_bytes())
+        except (OSError, AllodError):
+            continue
+        yield one.task, one.policy, one.who
+
+
 def notices(reader: Reader, start: int = 0) -> Iterator[dict[str, object]]:
     """Go through the notices of a log from a leaf on.
 
@@ -86,11 +97,12 @@ class Keeping:
 
     Args:
         home: whose. store: its log, from which a state is brought up to date.
+        told: finds what other nodes told.
 
     """
 
-    def __init__(self, home: Home, store: Store) -> None:
-        self._home, self._store = home, store
+    def __init__(self, home: Home, store: Store, told: states.Finder) -> None:
+        self._home, self._store, self._told = home, store, told
         self._due: dict[tuple[str, str], Standing] = {}
         self._at: dict[tuple[str, str], float] = {}
         self._writing: asyncio.Task[None] | None = None
@@ -101,7 +113,7 @@ class Keeping:
             found = states.from_bytes(path_of(self._home, task, policy).read_bytes())
             if (found.task, found.policy) != (task, policy):
                 return None
-            states.catch_up(found, notices(self._store.reader, found.size))
+            states.catch_up(found, notices(self._store.reader, found.size), self._told)
         except (OSError, AllodError):
             return None
         return found
@@ -124,7 +136,7 @@ class Keeping:
             standing.size = self._store.reader.newest().size
             body = states.to_bytes(standing)
             try:
-                await asyncio.to_thread(_put, path_of(self._home, *key), body)
+                await asyncio.to_thread(put, path_of(self._home, *key), body)
             except OSError as fault:
                 standing.trouble = f"{UNKEPT}: {fault.strerror}"
             else:
@@ -139,6 +151,7 @@ class Keeping:
         await self._write()
 
 
-def _put(path: Path, body: bytes) -> None:
+def put(path: Path, body: bytes) -> None:
+    """Write a file of the folder whole (raises ``OSError``)."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_file(path, body, 0o600)

@@ -12,7 +12,6 @@ salts are gone (erased, pruned) is forgotten with the next fit. Fitting takes se
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +19,7 @@ import msgspec
 
 from allod.domain.errors import AllodError
 from allod.domain.money import ZERO
+from allod.gateway.estimates.words import key_of
 from allod.gateway.preparing import texts_of
 from allod.gateway.promise.kept import folder
 from allod.store.home import write_file
@@ -99,7 +99,7 @@ class Learning:
 
     def __init__(self, home: Home, store: Store, secret: bytes) -> None:
         self._path, self._store = folder(home) / "estimator.bin", store
-        self._key = hashlib.blake2b(secret, digest_size=32, person=b"allod-estimate").digest()
+        self._key = key_of(secret)
         self._used: Estimator | None = None
         self._fitted: Estimator | None = None
         self._pending: list[Seen] = []

@@ -14,20 +14,26 @@ from typing import TYPE_CHECKING, Final
 from allod.domain.errors import AllodError
 from allod.domain.money import ZERO
 from allod.engines.run import STOPPED
+from allod.gateway.checks.checking import Checking
+from allod.gateway.checks.probing import sentence
 from allod.gateway.gateway import LOG
+from allod.gateway.promise import joining, measured
 from allod.gateway.promise import state as states
 from allod.gateway.promise.answers import checkable
+from allod.gateway.promise.choosing import choose
 from allod.gateway.promise.course import Course
-from allod.gateway.promise.kept import Keeping
+from allod.gateway.promise.kept import Keeping, kept_names
 from allod.gateway.promise.learning import Learning, cost_of, gate
-from allod.gateway.promise.rules import ladder, parties, policy_of
+from allod.gateway.promise.rules import ladder, policy_of
 from allod.gateway.promise.shown import closed
+from allod.gateway.promise.telling import finder
+from allod.gateway.promise.telling import keep as keep_told
 from allod.routing import floor
 from allod.routing.question import facts_of
 from allod.store.home import load_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from allod.domain.decision import Candidate
     from allod.domain.fleet import Task
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from allod.gateway.gateway import Gateway
     from allod.gateway.promise.rules import Parties
     from allod.gateway.promise.state import Standing
+    from allod.gateway.promise.telling import Telling
     from allod.store.home import Home
 
 MAX_AUDITS: Final = 8
@@ -57,10 +64,17 @@ async def promised(gateway: Gateway, home: Home) -> AsyncGenerator[list[str]]:
         return
     promises = Promises(gateway, home)
     gateway.strategy_for, gateway.promises = promises.strategy_for, promises
+    listening: asyncio.Task[None] | None = None
     try:
         await promises.load()
-        yield await asyncio.to_thread(closed, home, gateway.decider, gateway.decider.day(gateway.now_ms()))
+        await promises.checking.begin()
+        listening = asyncio.create_task(promises.listen())
+        shut = await asyncio.to_thread(closed, home, gateway.decider, gateway.decider.day(gateway.now_ms()))
+        yield [*shut, *(sentence(task, why) for task, why in promises.checking.unable.items())]
     finally:
+        if listening is not None:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
         await promises.close()
 
 
@@ -79,15 +93,51 @@ class Promises:
         self.gateway = gateway
         self._tasks = {name: task for name, task in gateway.fleet.tasks.items() if task.cascade is not None}
         self.standings: dict[tuple[str, str], Standing] = {}
+        self._home = home
         self._policies: dict[tuple[str, str, Parties], str] = {}
-        self._keeping = Keeping(home, gateway.store)
+        self._keeping = Keeping(home, gateway.store, finder(home))
         self._learning = Learning(home, gateway.store, load_keys(home).secret)
         self._audits: set[asyncio.Task[None]] = set()
+        self.checking = Checking(gateway.fleet, gateway.config.check_files)
 
     async def load(self) -> None:
-        """Read what is estimated with, beside the loop, where a task learns."""
+        """Read, beside the loop, the promises that are in force, and what is estimated with."""
+        await asyncio.to_thread(self._load)
         if any(task.cascade is not None and task.cascade.learn for task in self._tasks.values()):
             await asyncio.to_thread(self._learning.load)
+
+    def _load(self) -> None:
+        """Read the promises in force: who was proven of stays chosen over a restart."""
+        fleet, pack = self.gateway.fleet, self._pack()
+        for task, policy, who in kept_names(self._home):
+            own = self._tasks.get(task)
+            if own is None or own.cascade is None or not who.names <= set(fleet.deployments):
+                continue
+            if policy_of(own, who, fleet, pack) == policy:
+                found = self._keeping.find(task, policy)
+                if found is not None and found.promise.ladder == ladder(own.cascade, who):
+                    self.standings[task, policy] = found
+
+    def _pack(self) -> str:
+        """Return the digest of the law of today."""
+        decider = self.gateway.decider
+        return decider.policy.digests(decider.day(self.gateway.now_ms()))[0]
+
+    def _known(self, task: str, pack: str) -> list[Standing]:
+        """Return the promises of a task under the law of now."""
+        of = self._tasks[task]
+        return [
+            one
+            for (name, policy), one in self.standings.items()
+            if name == task and self._policy(of, one.who, pack) == policy
+        ]
+
+    def _policy(self, task: Task, who: Parties, pack: str) -> str:
+        asked = task.name, pack, who
+        policy = self._policies.get(asked)
+        if policy is None:
+            policy = self._policies[asked] = policy_of(task, who, self.gateway.fleet, pack)
+        return policy
 
     # --- which requests, and how
 
@@ -98,17 +148,21 @@ class Promises:
         if task is None or task.cascade is None or admitted.pinned or admitted.surface not in _SURFACES:
             return None
         decision = self.gateway.decide(admitted)
-        who = parties(task, decision.plan.candidates, self.gateway.fleet)
+        health, pack = self.gateway.health(), decision.eligibility.pack_digest
+        down = {*health.resting, *health.unready}
+        known = self._known(task.name, pack)
+        who = choose(task, decision.plan.candidates, self.gateway.fleet, known, down)
         if who is None or ask.source is not None:
             return None
         drawn = int.from_bytes(self.gateway.chance.draw(_DRAWN_BYTES), "big") % _PARTS
         draw = f"0.{drawn:06d}"
         why = checkable(task.cascade, ask.parsed.body, admitted.needs) or _limit(decision, who)
+        why = self.checking.unable.get(task.name) or why
         rules = ladder(task.cascade, who)
         if why is not None or not rules:
             turn = floor.Turn(rule=None, audit=False)
             return Course(self, ask, task, who.reference, None, turn, draw, why or "nobody-to-check")
-        standing = self.standing(task, who, rules, decision.eligibility.pack_digest)
+        standing = self.standing(task, who, rules, pack)
         turn = standing.turn(drawn / _PARTS)
         why = "not-kept" if standing.trouble else "blind" if standing.blind and standing.state.open else ""
         course = Course(self, ask, task, who.reference, standing, turn, draw, why)
@@ -130,10 +184,7 @@ class Promises:
 
     def standing(self, task: Task, who: Parties, rules: tuple[str, ...], pack: str) -> Standing:
         """Return how a promise stands; one that is met for the first time is read, or begun."""
-        asked = task.name, pack, who
-        policy = self._policies.get(asked)
-        if policy is None:
-            policy = self._policies[asked] = policy_of(task, who, self.gateway.fleet, pack)
+        policy = self._policy(task, who, pack)
         known = self.standings.get((task.name, policy))
         if known is not None:
             return known
@@ -197,6 +248,8 @@ class Promises:
         if course.read is not None:
             at_ms, told = course.ask.admitted.received_at_ms, course.outcomes()
             self._learning.learn(course.receipt, at_ms, course.read, told)
+            if self.gateway.estimates is not None:
+                self.gateway.estimates.audited(course.ask, standing.who.reference, told)
 
     def _judged(self, course: Course, differences: tuple[int, ...], made: Sequence[Step]) -> None:
         standing, now = course.standing, self.gateway.now_ms()
@@ -204,7 +257,7 @@ class Promises:
         before, was = (standing.state, standing.unseen), standing.bound()
         event = standing.audited(differences, now)
         facts = {"receipt": course.receipt, "differences": " ".join(map(str, differences)), "event": event}
-        facts |= _named(made)
+        facts |= _named(made) | course.checks
         said = standing.bound().statement(standing.promise) if event == "opened" else ""
         if event == "shut":
             said = f"audits show that {was.rule} loses more than was promised: the reference answers"
@@ -241,6 +294,50 @@ class Promises:
         """Have what was counted kept, before long."""
         self._keeping.keep_soon(standing)
 
+    def measured(self) -> Iterator[str]:
+        """Yield what is told of promises at ``/metrics``."""
+        pack = self._pack()
+        return measured.lines(one for task in self._tasks for one in self._known(task, pack))
+
+    # --- what other nodes told
+
+    async def listen(self) -> None:
+        """Take in what the command left of other nodes' evidence, for as long as the gateway runs."""
+        while True:
+            try:
+                for path, data, said in await asyncio.to_thread(joining.waiting, self._home):
+                    await self._hear(data, said)
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+            except Exception as fault:  # noqa: BLE001 (what cannot be joined disturbs nothing else)
+                self.gateway.defect(fault)
+            await asyncio.sleep(joining.EVERY_S)
+
+    async def _hear(self, data: bytes, said: Telling) -> None:
+        if said.origin == self.gateway.store.keys.origin:
+            return
+        digest = await asyncio.to_thread(keep_told, self._home, data)
+        outcomes = joining.join(
+            said,
+            digest,
+            fleet=self.gateway.fleet,
+            pack=self._pack(),
+            at_ms=self.gateway.now_ms(),
+            find=self._find,
+            record=self._met,
+        )
+        for one in outcomes:
+            if one.outcome == "refused":
+                LOG.log(WARNING, "task %s: %s told of its audits: %s", one.task, said.origin, one.why)
+
+    def _find(self, task: str, policy: str) -> Standing | None:
+        return self.standings.get((task, policy)) or self._keeping.find(task, policy)
+
+    def _met(self, standing: Standing, facts: dict[str, str], detail: str) -> bool:
+        taken = self._notice(standing, "promise", facts, detail)
+        if taken:
+            self.standings[standing.task, standing.policy] = standing
+        return taken
+
     async def close(self) -> None:
         """End the audits under way, each with its receipt, and keep every state."""
         for task in self._audits:
@@ -248,6 +345,7 @@ class Promises:
         await asyncio.gather(*self._audits, return_exceptions=True)
         await self._keeping.close(self.standings.values())
         await self._learning.close()
+        await self.checking.close()
 
 
 def _named(made: Sequence[Step]) -> dict[str, str]:

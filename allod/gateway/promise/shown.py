@@ -5,10 +5,14 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from allod.domain.errors import AllodError
 from allod.domain.money import plain
+from allod.gateway.promise.answers import key_of
+from allod.gateway.promise.choosing import choose
 from allod.gateway.promise.kept import every
-from allod.gateway.promise.rules import ladder, parties, policy_of
+from allod.gateway.promise.rules import ladder, policy_of
 from allod.gateway.promise.state import BLIND, day_of, points
 from allod.routing import floor
 
@@ -33,21 +37,23 @@ def in_force(home: Home, decider: Decider, today: date) -> Iterator[tuple[Standi
     """
     pack, _ = decider.policy.digests(today)
     for one in every(home):
-        task = decider.fleet.tasks.get(one.task)
-        names = [name for name in (one.who.base, one.who.second, one.who.reference) if name is not None]
-        current = False
-        if task is not None and task.cascade is not None and set(names) <= set(decider.fleet.deployments):
-            current = policy_of(task, one.who, decider.fleet, pack) == one.policy
-        yield one, current
+        yield one, _is_current(one, decider, pack)
+
+
+def _is_current(one: Standing, decider: Decider, pack: str) -> bool:
+    task = decider.fleet.tasks.get(one.task)
+    if task is None or task.cascade is None or not one.who.names <= set(decider.fleet.deployments):
+        return False
+    return policy_of(task, one.who, decider.fleet, pack) == one.policy
 
 
 def closed(home: Home, decider: Decider, today: date) -> list[str]:
     """Say which promises in force are closed for another reason than that nothing is proven yet."""
     try:
         return [
-            f"task {one.task} is answered by {one.who.reference} alone: {why_closed(one)}"
+            f"task {named(one)} is answered by {one.who.reference} alone: {why_closed(one)}"
             for one, now in in_force(home, decider, today)
-            if now and rule_of(one) == "reference" and (one.state.shut or one.blind)
+            if now and is_shut(one)
         ]
     except AllodError as error:
         return [f"{error.what}: {error.remedy}"]
@@ -73,12 +79,18 @@ def as_json(one: Standing, *, now: bool) -> dict[str, Any]:
         "requests": spent.requests,
         "kept_base": spent.kept_base,
         "skipped": spent.skipped,
+        "escalated": spent.escalated,
+        "fallbacks": spent.fallbacks,
+        "told": {
+            name: {"audits": other.state.audits, "counts": name not in one.proof.stale()}
+            for name, other in sorted(one.others.items())
+        },
         "spent_usd": _usd(spent.steps_usd + spent.audits_usd),
         "checks_usd": _usd(spent.checks_usd),
         "audits": {
             "share": points(one.promise.share),
             "begun": spent.audits,
-            "judged": one.state.audits,
+            "judged": one.proof.mine.audits,
             "missing": spent.missing,
             "unseen": one.unseen,
             "usd": _usd(spent.audits_usd),
@@ -95,6 +107,16 @@ def as_json(one: Standing, *, now: bool) -> dict[str, Any]:
         },
         "replay": one.digest,
     }
+
+
+def brief(one: Standing) -> dict[str, Any]:
+    """Say of a promise what is in force, and what its bound is, from how many audits, of what day."""
+    bound = one.bound()
+    return {
+        "task": one.task, "rule": rule_of(one), "reference": one.who.reference, "base": one.who.base,
+        "of": bound.rule, "change_at_least": points(bound.change_at_least), "n": bound.audits,
+        "day": None if bound.day is None else bound.day.isoformat(), "said": bound.statement(one.promise),
+    }  # fmt: skip
 
 
 def _rule(bound: floor.Bound) -> dict[str, Any]:
@@ -114,6 +136,17 @@ def rule_of(one: Standing) -> str:
     return one.turn(0.0).rule or "reference"
 
 
+def named(one: Standing) -> str:
+    """Name a promise: its task, and of whom it is (a task may have several, of different bases)."""
+    return f"{one.task} with {' and '.join(n for n in (one.who.base, one.who.second) if n) or 'nobody'}"
+
+
+def is_shut(one: Standing) -> bool:
+    """Tell whether the reference answers everything for another reason than that nothing is proven yet."""
+    told_so = one.own is not None and _drifting(one)
+    return rule_of(one) == "reference" and bool(one.state.shut or one.blind or one.trouble or told_so)
+
+
 def why_closed(one: Standing) -> str | None:
     """Say why the reference answers everything; None where a rule is in force."""
     if rule_of(one) != "reference":
@@ -122,9 +155,16 @@ def why_closed(one: Standing) -> str | None:
         return one.trouble
     if one.blind:
         return f"too many audits are missing: {BLIND} more than were judged, of late"
+    if one.own is not None and not one.state.shut and _drifting(one):
+        return "audits of another node show that what was delivered lost too much"
     if one.state.shut:
         return f"shut {one.state.shut} times: what was delivered lost too much, or another model answered"
     return "not proven yet"
+
+
+def _drifting(one: Standing) -> bool:
+    whole = msgspec.structs.replace(one.state, open=len(one.state.rungs))
+    return floor.drifts(one.promise, whole)
 
 
 def lines(one: Standing) -> Iterator[tuple[str, str]]:
@@ -139,11 +179,16 @@ def lines(one: Standing) -> Iterator[tuple[str, str]]:
     for bound in floor.bounds(one.promise, one.state):
         yield "open" if bound.open else "to prove", bound.statement(one.promise)
     missing = ", ".join(f"{n} {why}" for why, n in sorted(spent.missing.items())) or "none"
-    yield "audits", f"{one.state.audits} judged of {spent.audits}, missing: {missing}"
+    yield "audits", f"{one.proof.mine.audits} judged of {spent.audits}, missing: {missing}"
+    for name, other in sorted(one.others.items()):
+        stale = ", from before a drift: they do not count" if name in one.proof.stale() else ""
+        yield "told", f"{other.state.audits} audits by {name}{stale}"
     kept = (
         f"{spent.requests} answered since {day_of(spent.since_ms)}, {spent.kept_base} without the reference"
     )
-    yield "requests", kept + (f", {spent.skipped} not worth the base" if spent.skipped else "")
+    kept += f", {spent.skipped} not worth the base" if spent.skipped else ""
+    kept += f", {spent.fallbacks} by a fallback, outside the promise" if spent.fallbacks else ""
+    yield "requests", kept
     total = spent.steps_usd + spent.audits_usd
     told = f"{_usd(total)} USD, of it {_usd(spent.checks_usd)} for answers not delivered"
     yield "spent", f"{told} and {_usd(spent.audits_usd)} for audits"
@@ -170,23 +215,25 @@ def explained(home: Home, decider: Decider, decision: Decision) -> dict[str, Any
     task = decider.fleet.tasks.get(question.task or "")
     if task is None or task.cascade is None or question.pinned:
         return None
-    who = parties(task, decision.plan.candidates, decider.fleet)
+    pack, trouble = decision.eligibility.pack_digest, ""
+    try:
+        kept = [one for one in every(home) if one.task == task.name and _is_current(one, decider, pack)]
+    except AllodError as error:
+        kept, trouble = [], error.what
+    who = choose(task, decision.plan.candidates, decider.fleet, kept)
     if who is None:
         return None
     rules = ladder(task.cascade, who)
     said: dict[str, Any] = {
         "reference": who.reference, "base": who.base, "second": who.second, "rules": list(rules),
+        "checks": list(task.cascade.check), "key": key_of(task.cascade, {}),
         "rule": "reference", "alternatives": _alternatives(who.base, who.second, who.reference, decision),
     }  # fmt: skip
     if not rules:
         return {**said, "why": "there is nobody to check, or nothing to check by"}
-    policy = policy_of(task, who, decider.fleet, decision.eligibility.pack_digest)
-    try:
-        known = next((one for one in every(home) if (one.task, one.policy) == (task.name, policy)), None)
-    except AllodError as error:
-        return {**said, "why": error.what}
+    known = next((one for one in kept if one.who == who), None)
     if known is None:
-        return {**said, "why": "not proven yet: no request of this kind was answered"}
+        return {**said, "why": trouble or "not proven yet: no request of this kind was answered"}
     return {**said, **as_json(known, now=True)}
 
 

@@ -10,6 +10,7 @@ may lose the last audits of it, never add one.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,8 @@ import msgspec
 
 from allod.domain.errors import Integrity, Invalid
 from allod.domain.money import ZERO, plain
-from allod.gateway.promise.rules import ALPHA, LEAST_AUDITS, Parties
+from allod.gateway.promise.proof import Proof, Told
+from allod.gateway.promise.rules import ALPHA, LEAST_AUDITS, Parties, ladder_facts, ladder_of
 from allod.routing import floor
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 
     from allod.domain.fleet import CascadeTask
 
-FORMAT: Final = "allod-promise-1"
+FORMAT: Final = "allod-promise-2"
+_BEFORE: Final = "allod-promise-1"
+"""As before other nodes could tell; read, and written as ``FORMAT`` from then on."""
 BLIND: Final = 10
 """So many more audits missing than judged, of late: then nobody knows how it stands."""
 _Z: Final = 1.96
@@ -36,13 +40,15 @@ class Spent(msgspec.Struct, kw_only=True):
     """What a promise did and cost; counts of requests, money in USD.
 
     Attributes:
-        requests: answered under it; ``kept_base``: those answered without the reference.
+        requests: answered under it, without fallbacks; ``kept_base``: those answered without the reference.
         steps_usd: what their steps cost; ``checks_usd``: those of them that were not delivered.
         audits: begun; ``audits_usd``: what the audits' own requests cost.
         missing: audits that were not made or not judged, by reason.
         sampled: audits with a known cost of the reference; ``sampled_usd``, ``squares``: its sum and the
             sum of its squares.
         skipped: requests sent to the reference because an estimate said that asking the base would not pay.
+        escalated: requests that a rule was in force for, and the reference was asked all the same.
+        fallbacks: requests that neither the rule nor the reference could answer: a fallback did.
         since_ms: when it began, UTC ms.
 
     """
@@ -58,6 +64,8 @@ class Spent(msgspec.Struct, kw_only=True):
     sampled_usd: Decimal = ZERO
     squares: Decimal = ZERO
     skipped: int = 0
+    escalated: int = 0
+    fallbacks: int = 0
     since_ms: int = 0
 
 
@@ -81,6 +89,7 @@ class Standing(msgspec.Struct, kw_only=True):
     ``unseen`` goes up by one with every audit that is missing and down, to 0, with every one that was judged:
     where more than half are missing it comes to ``BLIND``. ``models`` are the names deployments answer by,
     ``noticed`` is the last notice in it, ``size`` how many leaves the log had when it was kept.
+    ``state`` is what decides; where ``others`` told of their audits, ``own`` is this node's part of it.
     ``trouble`` says why its state could not be kept, and is not kept itself.
     """
 
@@ -94,7 +103,19 @@ class Standing(msgspec.Struct, kw_only=True):
     models: dict[str, str] = {}
     noticed: str = ""
     size: int = 0
+    own: floor.State | None = None
+    others: dict[str, Told] = {}
     trouble: str = ""
+
+    @property
+    def proof(self) -> Proof:
+        """The promise with its evidence."""
+        return Proof(promise=self.promise, state=self.state, own=self.own, others=self.others)
+
+    def rest_on(self, proof: Proof) -> None:
+        """Take other evidence."""
+        self.promise, self.state, self.own = proof.promise, proof.state, proof.own
+        self.others = dict(proof.others)
 
     @property
     def blind(self) -> bool:
@@ -110,12 +131,13 @@ class Standing(msgspec.Struct, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """``sha256:`` of promise and state."""
-        return floor.digest(self.promise, self.state)
+        """``sha256:`` of promise and evidence."""
+        return self.proof.digest
 
     def audited(self, differences: tuple[int, ...], at_ms: int) -> floor.Event:
         """Take in an audit: for each rule, its quality minus the reference's (-1, 0 or 1)."""
-        self.state, event = floor.audit(self.promise, self.state, tuple(map(float, differences)), at_ms)
+        proof, event = self.proof.audited(differences, at_ms)
+        self.rest_on(proof)
         self.unseen = max(0, self.unseen - 1)
         return event
 
@@ -135,8 +157,15 @@ class Standing(msgspec.Struct, kw_only=True):
         if known == model:
             return None
         self.models[deployment] = model
-        self.state = shut(self.promise, self.state)
+        self.rest_on(self.proof.shut())
         return known
+
+    def told(self, origin: str, one: Told) -> bool:
+        """Take in what another node told; returns whether that was news (raises ``Invalid``)."""
+        before = self.proof
+        after = before.told(origin, one)
+        self.rest_on(after)
+        return after is not before
 
     def bound(self) -> floor.Bound:
         """Return the bound of the rule in force, or where none is of the next one to prove."""
@@ -177,38 +206,6 @@ def begin(
     )  # fmt: skip
 
 
-def shut(promise: floor.Promise, state: floor.State) -> floor.State:
-    """Return the state after something that made the evidence worthless: as after a drift."""
-    return msgspec.structs.replace(
-        floor.start(promise), shut=state.shut + 1, audits=state.audits, at_ms=state.at_ms
-    )
-
-
-def joined(one: Standing, two: Standing) -> Standing:
-    """Put the evidence of two nodes together that audited apart; spending adds up.
-
-    Raises:
-        Invalid: they are of different promises, or deployments answered by different names.
-
-    """
-    names = set(one.models) & set(two.models)
-    if one.promise != two.promise or any(one.models[name] != two.models[name] for name in names):
-        raise Invalid("these are not two nodes' evidence of one promise", "", "join those of one policy")
-    a, b = one.spent, two.spent
-    missing = {why: a.missing.get(why, 0) + b.missing.get(why, 0) for why in {*a.missing, *b.missing}}
-    summed = {
-        name: getattr(a, name) + getattr(b, name)
-        for name in Spent.__struct_fields__
-        if name not in {"missing", "since_ms"}
-    }
-    return Standing(
-        task=one.task, policy=one.policy, who=one.who, promise=one.promise,
-        state=floor.join(one.promise, one.state, two.state),
-        spent=Spent(**summed, missing=missing, since_ms=min(a.since_ms, b.since_ms)),
-        unseen=max(one.unseen, two.unseen), models={**two.models, **one.models},
-    )  # fmt: skip
-
-
 def to_bytes(standing: Standing) -> bytes:
     """Write a standing as canonical bytes."""
     bare = msgspec.structs.replace(standing, trouble="")
@@ -224,10 +221,12 @@ def from_bytes(body: bytes) -> Standing:
     """
     try:
         kept = msgspec.json.decode(body, type=_Kept)
-        floor.from_bytes(floor.to_bytes(kept.standing.promise, kept.standing.state))
-    except (msgspec.MsgspecError, Invalid, UnicodeError, RecursionError) as error:
+        one = kept.standing
+        for state in (one.state, one.proof.mine, *(told.state for told in one.others.values())):
+            floor.from_bytes(floor.to_bytes(one.promise, state))
+    except (msgspec.MsgspecError, Invalid, UnicodeError, RecursionError, LookupError) as error:
         raise Integrity("the state of a promise cannot be read", str(error), "it begins anew") from error
-    if kept.format != FORMAT or to_bytes(kept.standing) != body:
+    if kept.format != _BEFORE and (kept.format != FORMAT or to_bytes(kept.standing) != body):
         raise Integrity("the state of a promise cannot be read", "not its canonical bytes", "it begins anew")
     return kept.standing
 
@@ -238,50 +237,57 @@ def from_bytes(body: bytes) -> Standing:
 def begun(standing: Standing) -> dict[str, str]:
     """Return the facts of the notice with which a promise begins."""
     return {
-        "task": standing.task, "policy": standing.policy, "ladder": " ".join(standing.promise.ladder),
+        "task": standing.task, "policy": standing.policy, **ladder_facts(standing.promise.ladder),
         "loss": repr(standing.promise.loss), "share": repr(standing.promise.share),
         "alpha": repr(standing.promise.alpha), "false_alarms": repr(standing.promise.false_alarms),
-        "least": f"{standing.promise.least}", "state": standing.digest,
+        "least": f"{standing.promise.least}", "version": floor.version(standing.state),
+        "state": standing.digest,
         "reference": standing.who.reference, "base": standing.who.base or "",
         "second": standing.who.second or "",
     }  # fmt: skip
 
 
+Finder = Callable[[str, str, str, str], Told]
+"""Finds what a node told: by digest of its file, its log, task and policy (raises ``Integrity``)."""
+
+
+def _nothing_told(digest: str, origin: str, *_: str) -> Told:
+    raise Integrity("what another node told is not here", f"{origin}, {digest}", "promises/told of the home")
+
+
 def replayed(
-    notices: Iterable[Mapping[str, object]],
-) -> dict[tuple[str, str], tuple[floor.Promise, floor.State]]:
+    notices: Iterable[Mapping[str, object]], told: Finder = _nothing_told
+) -> dict[tuple[str, str], Proof]:
     """Make all states again from the log's notices, in their order (I8).
 
     Args:
         notices: leaves of subjects ``promise`` and ``audit``; others are passed over.
+        told: finds what other nodes told: a notice has its digest only.
 
     Raises:
-        Integrity: a notice names another digest than its state has, or comes before its promise began.
+        Integrity: a notice names another digest than its state has, or comes before its promise began; what
+            another node told is not there any more.
 
     """
-    out: dict[tuple[str, str], tuple[floor.Promise, floor.State]] = {}
+    out: dict[tuple[str, str], Proof] = {}
     for leaf in notices:
         facts = leaf.get("facts")
         if leaf.get("subject") not in {"promise", "audit"} or not isinstance(facts, dict):
             continue
         key = str(facts.get("task")), str(facts.get("policy"))
-        try:
-            out[key] = _after(out.get(key), facts, _ms(str(leaf["time"])))
-        except (KeyError, ValueError, Invalid) as error:
-            raise Integrity(
-                "a notice of a promise cannot be followed", f"{leaf.get('id')}: {error}"
-            ) from None
-        if floor.digest(*out[key]) != facts.get("state"):
-            raise Integrity("a promise's state is not what the log leads to", f"at {leaf.get('id')}")
+        out[key] = _followed(out.get(key), leaf, facts, told)
     return out
 
 
-def catch_up(standing: Standing, notices: Iterable[Mapping[str, object]]) -> int:
+def catch_up(
+    standing: Standing, notices: Iterable[Mapping[str, object]], told: Finder = _nothing_told
+) -> int:
     """Take in what the log has of a promise since its state was kept; returns how many notices that were.
 
     Args:
         standing: as it was kept.
         notices: the log's leaves from ``standing.size`` on.
+        told: as for ``replayed``.
 
     Raises:
         Integrity: they do not lead on from it.
@@ -298,39 +304,46 @@ def catch_up(standing: Standing, notices: Iterable[Mapping[str, object]]) -> int
     for leaf in mine[known:]:
         facts = leaf["facts"]
         assert isinstance(facts, dict)
-        at_ms = _ms(str(leaf["time"]))
-        try:
-            standing.promise, standing.state = _after((standing.promise, standing.state), facts, at_ms)
-        except (KeyError, ValueError, Invalid) as error:
-            why = f"{leaf.get('id')}: {error}"
-            raise Integrity("a notice of a promise cannot be followed", why) from None
-        if standing.digest != facts.get("state"):
-            raise Integrity("a promise's state is not what the log leads to", f"at {leaf.get('id')}")
-        by = 1 if "missing" in facts else -1
-        standing.unseen = min(BLIND, max(0, standing.unseen + by))
+        standing.rest_on(_followed(standing.proof, leaf, facts, told))
+        if leaf.get("subject") == "audit":
+            by = 1 if "missing" in facts else -1
+            standing.unseen = min(BLIND, max(0, standing.unseen + by))
+        if "changed" in facts and "is" in facts:
+            standing.models[facts["changed"]] = facts["is"]
         standing.noticed = str(leaf.get("id"))
     return len(mine) - known
 
 
-def _after(
-    known: tuple[floor.Promise, floor.State] | None, facts: dict[str, str], at_ms: int
-) -> tuple[floor.Promise, floor.State]:
+def _followed(known: Proof | None, leaf: Mapping[str, object], facts: dict[str, str], told: Finder) -> Proof:
+    """Go on by one notice, and hold the state against the digest it names."""
+    try:
+        found = _after(known, facts, _ms(str(leaf["time"])), told)
+    except (KeyError, ValueError, Invalid) as error:
+        why = f"{leaf.get('id')}: {error}"
+        raise Integrity("a notice of a promise cannot be followed", why) from None
+    if found.digest != facts.get("state"):
+        raise Integrity("a promise's state is not what the log leads to", f"at {leaf.get('id')}")
+    return found
+
+
+def _after(known: Proof | None, facts: dict[str, str], at_ms: int, told: Finder) -> Proof:
     if "ladder" in facts:
         promise = floor.Promise(
-            task=facts["task"], policy=facts["policy"], ladder=tuple(facts["ladder"].split(" ")),
+            task=facts["task"], policy=facts["policy"], ladder=ladder_of(facts),
             loss=float(facts["loss"]), alpha=float(facts["alpha"]), share=float(facts["share"]),
             false_alarms=float(facts["false_alarms"]), least=int(facts["least"]),
         )  # fmt: skip
-        return promise, floor.start(promise)
+        return Proof(promise=promise, state=floor.begun(promise, facts.get("version", "1")))
     if known is None:
         raise KeyError("its beginning")
-    promise, state = known
     if "changed" in facts:
-        return promise, shut(promise, state)
+        return known.shut()
+    if "told" in facts:
+        digest, origin = facts["told"], facts["by"]
+        return known.told(origin, told(digest, origin, known.promise.task, known.promise.policy))
     if "differences" not in facts:
         return known
-    differences = tuple(float(one) for one in facts["differences"].split(" "))
-    return promise, floor.audit(promise, state, differences, at_ms)[0]
+    return known.audited(tuple(int(one) for one in facts["differences"].split(" ")), at_ms)[0]
 
 
 def _ms(text: str) -> int:

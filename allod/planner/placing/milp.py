@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 BUDGET_S: Final = 25.0
 GAP: Final = 0.003
+EXACT: Final = 1e-4
+"""A share of a load below what the solver's tolerances can tell from nothing."""
 FEASIBLE: Final = 2
 """HiGHS' word for a point that keeps every row."""
 
@@ -234,7 +236,11 @@ def _case(build: _Build, n: int, loss: Loss, values: list[float]) -> Case:
         for (name, place), column in sorted(build.flow[n].items())
         if values[column] > EPSILON
     )
-    missing = {name: values[column] for name, column in build.lack[n].items() if values[column] > EPSILON}
+    missing = {
+        name: values[column]
+        for name, column in build.lack[n].items()
+        if values[column] > EXACT * max(1.0, build.program.upper[column])
+    }
     return Case(name=loss.name, flows=flows, missing=missing)
 
 

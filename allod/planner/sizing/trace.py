@@ -190,17 +190,25 @@ def made(
             "the traffic is too much to replay", f"{rate_s * seconds:.0f} requests", "fewer seconds"
         )
     draw = random.Random(seed)  # noqa: S311 (a simulation, and repeatable)
-    spread = _gamma_shape(peak)
     out: list[Arrival] = []
-    for minute in range(math.ceil(seconds / 60)):
-        ends = min(60.0, seconds - 60 * minute)
-        rate = rate_s * (1.0 if spread is None else draw.gammavariate(spread, 1 / spread))
+    for minute, busy in enumerate(_minutes(draw, peak, math.ceil(seconds / 60))):
+        ends, rate = min(60.0, seconds - 60 * minute), rate_s * busy
         at = draw.expovariate(rate) if rate > 0 else ends
         while at < ends:
             sizes = (max(1, round(draw.expovariate(1 / mean))) for mean in (input_tokens, output_tokens))
             out.append(Arrival(60 * minute + at, *sizes))
             at += draw.expovariate(rate)
     return settled(out, "the traffic made")
+
+
+def _minutes(draw: random.Random, peak: float, count: int) -> list[float]:
+    """Return how busy each minute is against the mean, which is 1 over all of them."""
+    spread = _gamma_shape(peak)
+    if spread is None:
+        return [1.0] * count
+    busy = [draw.gammavariate(spread, 1 / spread) for _ in range(count)]
+    mean = sum(busy) / count
+    return [one / mean for one in busy] if mean > 0 else [1.0] * count
 
 
 def _gamma_shape(peak: float) -> float | None:

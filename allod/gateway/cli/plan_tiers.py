@@ -1,0 +1,226 @@
+"""``allod plan tiers``: what runs where, with the best lawful model and a provenance-clean alternative."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from allod.domain.errors import Invalid
+from allod.gateway.cli import out, say
+from allod.gateway.cli.lines import say_columns, say_folded
+from allod.gateway.cli.options import config_option, json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from allod.planner.pictures import Picture
+    from allod.planner.tiers import Answered, Choice, Rules
+
+_FILE = click.Path(path_type=Path)
+GIB = 1 << 30
+
+
+@click.command("tiers")
+@click.option("--tier", "name", help="one tier only: controller, iot, phone, edge, vehicle, telco, ...")
+@click.option("--on", "device", help="another device of that tier")
+@click.option(
+    "--ban", "banned", multiple=True, help="jurisdiction of makers not to use (default: the tenant's)"
+)
+@click.option(
+    "--clean-of", "avoid", multiple=True, help="what the clean alternative avoids (default: CN RU US)"
+)
+@click.option("--svg", type=_FILE, help="write the picture")
+@click.option("--html", type=_FILE, help="write a page with picture and table")
+@config_option
+@json_option
+def COMMAND(  # noqa: N802 (the name the group looks for)
+    name: str | None,
+    device: str | None,
+    banned: tuple[str, ...],
+    avoid: tuple[str, ...],
+    svg: Path | None,
+    html: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Show for each tier the usual device, the best lawful model and a clean alternative.
+
+    Lawful: licence and maker known, maker not banned by the tenant. Clean: an open licence besides, and a
+    maker outside the great powers. What is not known is said.
+    """
+    from allod.planner import tiers  # noqa: PLC0415 (only when it runs)
+    from allod.planner.catalogue import find_device  # noqa: PLC0415
+
+    rules = _rules(banned, avoid, config_path)
+    if name is None:
+        if device is not None:
+            raise click.UsageError("--on needs --tier")
+        found = tiers.all_tiers(rules)
+    else:
+        tier = next((one for one in tiers.TIERS if one.id == name.lower()), None)
+        if tier is None:
+            known = ", ".join(one.id for one in tiers.TIERS)
+            raise Invalid(
+                f"there is no tier {name[:40]!r}", f"known are {known}", "name one of these", param="tier"
+            )
+        found = (
+            [tiers.answer(tier, find_device(device), rules)]
+            if device is not None
+            else [one for one in tiers.all_tiers(rules) if one.tier.id == tier.id]
+        )
+    _write(found, svg, html)
+    if as_json:
+        out(
+            {
+                "banned": sorted(rules.banned),
+                "avoid": sorted(rules.avoid),
+                "tiers": [_answered(a) for a in found],
+            }
+        )
+    else:
+        _tell(found, rules)
+
+
+def _rules(banned: Sequence[str], avoid: Sequence[str], config_path: Path | None) -> Rules:
+    from allod.domain.jurisdiction import COUNTRIES  # noqa: PLC0415
+    from allod.planner.tiers import GREAT_POWERS, Rules  # noqa: PLC0415
+
+    for code in (*banned, *avoid):
+        if code.upper() not in COUNTRIES:
+            raise Invalid(
+                f"{code[:20]!r} is no country", "expected an ISO 3166-1 alpha-2 code", "write CN, US, ..."
+            )
+    bans = frozenset(code.upper() for code in banned) or _tenant_bans(config_path)
+    return Rules(banned=bans, avoid=frozenset(code.upper() for code in avoid) or GREAT_POWERS | bans)
+
+
+def _tenant_bans(config_path: Path | None) -> frozenset[str]:
+    """Return the makers' jurisdictions the tenant bans; none where there is no configuration."""
+    from allod.gateway import compose  # noqa: PLC0415
+
+    path = config_path or compose.home_root() / "allod.toml"
+    if config_path is None and not path.is_file():
+        return frozenset()
+    return frozenset(compose.read_config(path).fleet.tenant.banned_makers)
+
+
+def _choice(choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
+        return None
+    v, speed = choice.verdict, choice.tok_s
+    return {
+        "model": choice.card.id,
+        "maker": choice.card.maker,
+        "maker_jurisdiction": choice.card.maker_jurisdiction,
+        "licence": choice.card.licence,
+        "released": choice.card.released or None,
+        "quant": choice.quant,
+        "need_bytes": v.need.value,
+        "need_low_bytes": v.need.low,
+        "need_high_bytes": v.need.high,
+        "tok_s": None
+        if speed is None
+        else {"value": speed.value, "low": speed.low, "high": speed.high, "level": speed.level},
+        "as_of": v.need.as_of.isoformat(),
+        "source": choice.card.source,
+    }
+
+
+def _answered(one: Answered) -> dict[str, Any]:
+    device = one.device
+    return {
+        "tier": one.tier.id,
+        "device": None if device is None else device.id,
+        "devices": one.tier.count,
+        "maker_jurisdiction": None if device is None else device.maker_jurisdiction or None,
+        "mem_bytes": None if device is None else device.mem_bytes,
+        "context": one.tier.context,
+        "concurrency": one.tier.concurrency,
+        "best": _choice(one.best),
+        "clean": _choice(one.clean),
+        "candidates": one.candidates,
+        "not_known": list(one.unknown),
+        "source": None if device is None else device.source,
+        "as_of": None if device is None else device.as_of.isoformat(),
+    }
+
+
+def _named(choice: Choice | None) -> str:
+    if choice is None:
+        return "none of the catalogue"
+    card = choice.card
+    return f"{card.id.rsplit('/', 1)[-1]} {choice.quant} ({card.maker_jurisdiction}, {card.licence})"
+
+
+def _speed(choice: Choice | None) -> str:
+    if choice is None:
+        return ""
+    speed = choice.tok_s
+    return "not known" if speed is None else f"{speed.value:.0f} ({speed.low:.0f}-{speed.high:.0f})"
+
+
+def _machine(one: Answered) -> str:
+    if one.device is None:
+        return "not known"
+    memory = (one.device.mem_bytes or 0) / GIB
+    size = f"{memory:.0f} GiB" if memory >= 1 else f"{memory * 1024:.1f} MiB"
+    return f"{one.tier.count} x {one.device.id}, {size}"
+
+
+def _rows(found: Sequence[Answered]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("tier", "usual device", "best lawful", "clean alternative", "tok/s best")]
+    rows += [(a.tier.title, _machine(a), _named(a.best), _named(a.clean), _speed(a.best)) for a in found]
+    return rows
+
+
+def _tell(found: Sequence[Answered], rules: Rules) -> None:
+    say_columns(_rows(found), 4)
+    say_folded("banned: ", ", ".join(sorted(rules.banned)) or "nobody (no tenant says so)")
+    say_folded("clean:  ", f"open licence, maker outside {', '.join(sorted(rules.avoid))}")
+    say_folded(
+        "rank:   ", "by size and year of release, a proxy: measure with allod eval; tok/s of one stream, 80 %"
+    )
+    told: dict[str, list[str]] = {}
+    for one in found:
+        for text in one.unknown:
+            told.setdefault(text, []).append(one.tier.id)
+    for text, where in told.items():
+        say_folded("not known: ", f"{text} ({', '.join(where)})" if len(where) < len(found) else text)
+
+
+def _picture(found: Sequence[Answered]) -> Picture:
+    from allod.planner.pictures import Bar, bars  # noqa: PLC0415
+
+    rows = []
+    for one in found:
+        for kind, choice in (("own", one.best), ("open", one.clean)):
+            if choice is None or (kind == "open" and one.best is not None and choice.card is one.best.card):
+                continue
+            need = choice.verdict.need
+            label = f"{one.tier.title}: {_named(choice)}"
+            rows.append(Bar(label, need.value / GIB, need.low / GIB, need.high / GIB, kind))
+    return bars(
+        "What runs where: memory of the best lawful and of the clean model",
+        rows, "GiB on the fullest device", about="Logarithmic; intervals of 90 %", log=True,
+    )  # fmt: skip
+
+
+def _write(found: Sequence[Answered], svg: Path | None, html: Path | None) -> None:
+    if svg is None and html is None:
+        return
+    from allod.planner.pictures import Section, page  # noqa: PLC0415
+
+    picture = _picture(found)
+    if svg is not None:
+        svg.write_text(picture.svg(), "utf-8")
+    if html is not None:
+        section = Section(
+            "Tiers", ("Lawful: licence and maker known, maker not banned.",), picture, tuple(_rows(found))
+        )
+        days = sorted({a.device.as_of.isoformat() for a in found if a.device is not None})
+        html.write_text(
+            page("What runs where", (section,), foot=(f"Catalogue of {', '.join(days)}",)), "utf-8"
+        )
+    say(f"written: {', '.join(str(p) for p in (svg, html) if p is not None)}")

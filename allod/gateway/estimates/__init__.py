@@ -1,0 +1,1 @@
+"""Per-request estimates in the product: what evaluations and audits teach, and how plans read it."""

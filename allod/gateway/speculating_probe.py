@@ -1,0 +1,383 @@
+"""Measure a draft: two children of our own, one plain and one with the draft, asked the same by turns.
+
+They are started as the gateway starts them, each in its sandbox, beside whatever runs; nothing they are asked
+comes from anybody's requests. Two deployments of others are compared by asking them through the gateway, so
+that law, log and meter hold as for every request.
+"""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from allod.domain.chat import ChatCall, Whole
+from allod.domain.errors import Invalid, Refused, Unavailable
+from allod.domain.fleet import App
+from allod.domain.money import rfc3339
+from allod.engines.contract import EngineFault
+from allod.engines.llamacpp.driver import LlamaCpp
+from allod.gateway import compose, speculating
+from allod.gateway.speculating import Line, Measured
+from allod.gateway.toml import Table
+from allod.planner.speculation import Found, Pair, Timed, evaluate
+from allod.policy.policy import Policy, PolicyQuestion
+from allod.receipts.canonical import canonical
+from allod.receipts.commitment import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from allod.domain.drafting import DraftSetup
+    from allod.domain.fleet import Deployment
+    from allod.gateway.compose import Setting
+    from allod.gateway.speculating import Three
+    from allod.planner.speculation import Ratio, Row
+
+    Ask = Callable[[bool, str, int], Awaitable[Timed]]
+
+PROBE: Final = "allod-plan-speculate"
+CLASS: Final = "public"
+MAX_PROMPTS: Final = 256
+MAX_FILE_BYTES: Final = 1 << 20
+_MEMINFO: Final = Path("/proc/meminfo")
+
+
+class Prompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt and the kind of work it stands for."""
+
+    kind: str
+    text: str
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked: every prompt, so many counted rounds after one that is not, answers so long at most."""
+
+    prompts: tuple[Prompt, ...]
+    rounds: int
+    max_tokens: int
+
+    @property
+    def steps(self) -> int:
+        """How many pairs there will be."""
+        return (self.rounds + 1) * len(self.prompts)
+
+    @property
+    def digest(self) -> str:
+        """What names these prompts."""
+        return digest(canonical([msgspec.to_builtins(one) for one in self.prompts]))
+
+
+def read_prompts(file: Path | None) -> tuple[Prompt, ...]:
+    """Read prompts: the shipped ones, a TOML of ``[[prompt]]`` with kind and text, or a text, one a line.
+
+    Raises:
+        Invalid: the file is too large, not UTF-8 or not of this form, or holds too many prompts.
+
+    """
+    if file is None:
+        raw, toml = resources.files("allod.planner.data").joinpath("speculation.toml").read_bytes(), True
+    else:
+        with file.open("rb") as opened:
+            raw, toml = opened.read(MAX_FILE_BYTES + 1), file.suffix == ".toml"
+    name = "the shipped file" if file is None else file.name
+    try:
+        if len(raw) > MAX_FILE_BYTES:
+            raise Invalid(f"{name} is too large", f"at most {MAX_FILE_BYTES} bytes", param="prompts")
+        text = raw.decode()
+        found = _tables(text) if toml else _lines(text)
+    except (ValueError, RecursionError) as fault:
+        raise Invalid(
+            f"{name} cannot be read", str(fault)[:200], "save it as UTF-8", param="prompts"
+        ) from None
+    if not 0 < len(found) <= MAX_PROMPTS:
+        raise Invalid(f"{name} holds {len(found)} prompts", f"expected 1 to {MAX_PROMPTS}", param="prompts")
+    return found
+
+
+def _tables(text: str) -> tuple[Prompt, ...]:
+    root = Table(tomllib.loads(text), "")
+    found = []
+    for table in root.list_of("prompt", "prompt"):
+        found.append(Prompt(kind=table.text("kind") or "own", text=table.required("text")))
+        table.done()
+    root.done()
+    return tuple(found)
+
+
+def _lines(text: str) -> tuple[Prompt, ...]:
+    return tuple(Prompt(kind="own", text=line.strip()) for line in text.splitlines() if line.strip())
+
+
+def lawful(setting: Setting, names: tuple[str, ...]) -> None:
+    """Ask the law whether a probe, of public data, may be sent to these deployments.
+
+    Raises:
+        Refused: one may not see it, with the rules that say so.
+
+    """
+    apps = {**setting.fleet.apps, PROBE: App(id=PROBE, classes=(CLASS,))}
+    fleet = msgspec.structs.replace(setting.fleet, apps=apps)
+    policy = Policy(setting.packs.some(fleet.tenant.packs), fleet)
+    question = PolicyQuestion(app=PROBE, classes=(CLASS,), day=datetime.now(UTC).date())
+    excluded = tuple(one for one in policy.eligible(question).excluded if one.deployment in names)
+    if excluded:
+        rules = sorted({rule.id for one in excluded for rule in one.rules})
+        raise Refused(
+            f"the probe may not be sent to {', '.join(one.deployment for one in excluded)}",
+            f"its data are {CLASS}; decided by {', '.join(rules)}",
+            "see `allod explain`",
+            excluded=excluded,
+        )
+
+
+async def pairs(ask: Ask, order: Order, step: Callable[[], None]) -> list[Pair]:
+    """Ask everything both ways; who is first changes from prompt to prompt and from round to round.
+
+    The first round warms caches and clocks, and is not counted.
+    """
+    found = []
+    for turn in range(order.rounds + 1):
+        for number, prompt in enumerate(order.prompts):
+            first = (turn + number) % 2 == 1
+            one = await ask(first, prompt.text, order.max_tokens)
+            other = await ask(not first, prompt.text, order.max_tokens)
+            plain, draft = (other, one) if first else (one, other)
+            if turn:
+                found.append(Pair(prompt=number, kind=prompt.kind, round=turn, plain=plain, draft=draft))
+            step()
+    return found
+
+
+def timed(body: dict[str, Any], seconds: float) -> Timed:
+    """Read what an answer in chat-completions form says of itself; timings are llama-server's.
+
+    Raises:
+        Unavailable: it does not say how many tokens it has.
+
+    """
+    usage, told = body.get("usage") or {}, body.get("timings") or {}
+    tokens = usage.get("completion_tokens")
+    if not isinstance(tokens, int):
+        raise Unavailable("an answer does not say how many tokens it has", "no usage.completion_tokens")
+    message = (body.get("choices") or [{}])[0].get("message") or {}
+    keys = ("content", "reasoning_content", "tool_calls")
+    speed = told.get("predicted_per_second")
+    return Timed(
+        text=msgspec.json.encode([message.get(key) for key in keys]).decode(),
+        seconds=seconds,
+        tokens=tokens,
+        engine_tok_s=speed if isinstance(speed, float) and speed > 0 else None,
+        drafted=int(told.get("draft_n") or 0),
+        accepted=int(told.get("draft_n_accepted") or 0),
+    )
+
+
+async def measure(
+    setting: Setting, deployment: Deployment, order: Order, step: Callable[[], None], *, accept: bool = False
+) -> tuple[Measured, Found]:
+    """Measure a deployment's draft on the spot; the caller keeps what is found.
+
+    Args:
+        setting: of the home. deployment: embedded, with a draft; need not be as configured.
+        order: what is asked; step: called after each pair.
+        accept: whether answers may differ.
+
+    Raises:
+        Unavailable: a child could not be started, broke, or there is too little memory for two.
+        Integrity, Invalid: weights or draft cannot be had; or too little was measured.
+
+    """
+    given = msgspec.structs.replace(compose.context(setting), drafts=None)
+    plain = LlamaCpp(msgspec.structs.replace(deployment, draft=None), given)
+    draft = LlamaCpp(deployment, given)
+    _room(setting, deployment)
+    try:
+        await _begin(plain, "without the draft")
+        await _begin(draft, "with the draft")
+        started = plain.running, draft.running
+        found = evaluate(await pairs(_asking(plain, draft), order, step))
+        if (plain.running, draft.running) != started or None in started:
+            raise Unavailable("a child did not live through the measurement", "it was started anew")
+        measured = _written(deployment, order, found, (plain, draft), accept=accept)
+    except EngineFault as fault:
+        raise Unavailable(
+            "the measurement broke off", f"{fault.kind}: {fault.detail}", "see `allod doctor`"
+        ) from fault
+    finally:
+        await plain.close()
+        await draft.close()
+    return measured, found
+
+
+async def _begin(driver: LlamaCpp, how: str) -> None:
+    try:
+        await driver.start()
+    except EngineFault as fault:
+        raise Unavailable(f"the engine does not load {how}", fault.detail, "see `allod doctor`") from fault
+
+
+def _asking(plain: LlamaCpp, draft: LlamaCpp) -> Ask:
+    async def ask(drafting: bool, text: str, max_tokens: int) -> Timed:
+        body = {"model": PROBE, "messages": [{"role": "user", "content": text}], "temperature": 0}
+        call = ChatCall(body=body, stream=False, max_output_tokens=max_tokens)
+        began = time.perf_counter()
+        answer: Whole | None = None
+        async for event in (draft if drafting else plain).chat(call):
+            answer = event if isinstance(event, Whole) else answer
+        took = time.perf_counter() - began
+        assert answer is not None
+        return timed(answer.body or msgspec.json.decode(answer.raw or b"{}"), took)
+
+    return ask
+
+
+def _room(setting: Setting, deployment: Deployment) -> None:
+    """See that two children fit: engines may keep a copy of weights in an order of their own for each.
+
+    Raises:
+        Unavailable: less memory is available than twice the weights and once the draft.
+        Integrity, Invalid: there are no such weights.
+
+    """
+    names = (deployment.model, deployment.model, *((deployment.draft,) if deployment.draft else ()))
+    needed = sum(setting.vault.resolve(name).weights.manifest.size_bytes for name in names)
+    there = _available()
+    if there is not None and there < needed:
+        raise Unavailable(
+            "there is not enough memory to measure",
+            f"two children need at least {needed >> 20} MiB, {there >> 20} MiB are available",
+            "stop the gateway while it is measured, or what else takes memory",
+            kind="busy",
+        )
+
+
+def _available() -> int | None:
+    return _kib(_MEMINFO, "MemAvailable")
+
+
+def _kib(file: Path, key: str) -> int | None:
+    """Read a value of /proc that is told in KiB, as bytes; None where there is none."""
+    try:
+        lines = file.read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    words = next((line.split() for line in lines if line.startswith(f"{key}:")), ())
+    return int(words[1]) << 10 if len(words) > 1 and words[1].isdigit() else None
+
+
+def _written(
+    deployment: Deployment, order: Order, found: Found, drivers: tuple[LlamaCpp, LlamaCpp], *, accept: bool
+) -> Measured:
+    runs = [driver.running for driver in drivers]
+    (plain_pid, plain), (draft_pid, setup) = (one for one in runs if one is not None)
+    _alike(plain, setup)
+    peaks = [_kib(Path(f"/proc/{pid}/status"), "VmHWM") or 0 for pid in (plain_pid, draft_pid)]
+    return Measured(
+        deployment=deployment.id,
+        at=rfc3339(time.time_ns() // 1_000_000),
+        setup=setup,
+        prompts=order.digest,
+        rounds=found.rounds,
+        max_tokens=order.max_tokens,
+        whole=_line(found.whole),
+        kinds=tuple(map(_line, found.kinds)),
+        engine_speed_up=_three(found.engine_speed_up),
+        different=len(found.different),
+        accept_different=accept,
+        sandbox=drivers[1].describe().sandbox or "none",
+        memory_bytes=(peaks[0], peaks[1]),
+    )
+
+
+def _alike(plain: DraftSetup, draft: DraftSetup) -> None:
+    """See that the two children differ by the draft and nothing else (raises ``Unavailable``)."""
+    if plain.draft is not None or draft.draft is None or plain.changed(draft) != ("draft",):
+        raise Unavailable(
+            "the two children do not differ by the draft alone",
+            f"other: {', '.join(plain.changed(draft)) or 'nothing'}",
+            "measure again when nothing is being installed",
+        )
+
+
+def _line(row: Row) -> Line:
+    return Line(
+        kind=row.kind,
+        prompts=row.prompts,
+        plain_tok_s=_number(row.plain_tok_s),
+        draft_tok_s=_number(row.draft_tok_s),
+        speed_up=_three(row.speed_up),
+        acceptance=_three(row.acceptance),
+        drafted=row.drafted,
+        accepted=row.accepted,
+    )
+
+
+def _three(ratio: Ratio | None) -> Three | None:
+    return None if ratio is None else (_number(ratio.value), _number(ratio.low), _number(ratio.high))
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def kept(setting: Setting, measured: Measured) -> bool:
+    """Keep a measurement, and log it if the log is free; tells whether it was logged.
+
+    Raises:
+        Unavailable: it cannot be kept; the draft is not loaded then.
+
+    """
+    import os  # noqa: PLC0415
+
+    from allod.receipts.commitment import pseudonym  # noqa: PLC0415
+    from allod.receipts.ids import new_id  # noqa: PLC0415
+    from allod.receipts.leaves import NoticeFacts  # noqa: PLC0415
+    from allod.store.home import load_keys  # noqa: PLC0415
+    from allod.store.store import Store  # noqa: PLC0415
+
+    speculating.keep(setting.home, measured)
+    at_ms, keys = time.time_ns() // 1_000_000, load_keys(setting.home)
+    try:
+        store = Store.open(setting.home)
+    except Unavailable as busy:
+        if busy.kind != "busy":
+            raise
+        return False
+    try:
+        notice = NoticeFacts(
+            id=new_id(keys.origin, at_ms, os.urandom(10)),
+            at_ms=at_ms,
+            tenant=pseudonym(keys.secret, "tenant", setting.fleet.tenant.id),
+            subject=speculating.SUBJECT,
+            detail=measured.decided()[1],
+            facts=_facts(measured),
+        )
+        store.append_notice(notice)
+    finally:
+        store.close()
+    return True
+
+
+def _facts(measured: Measured) -> dict[str, str]:
+    value, low, high = measured.whole.speed_up or ("", "", "")
+    return {
+        "deployment": measured.deployment,
+        "used": "yes" if measured.decided()[0] else "no",
+        "speed_up": value,
+        "speed_up_low": low,
+        "speed_up_high": high,
+        "accepted": f"{measured.whole.accepted} of {measured.whole.drafted}",
+        "different": f"{measured.different}",
+        "accept_different": "yes" if measured.accept_different else "no",
+        "weights": measured.setup.weights,
+        "draft": measured.setup.draft or "",
+        "engine": measured.setup.engine_version,
+        "prompts": measured.prompts,
+        "measurement": digest(canonical(msgspec.to_builtins(measured))),
+    }

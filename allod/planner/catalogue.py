@@ -1,0 +1,290 @@
+"""Devices, models and grids the planner knows: dated rows with a source; a blank is not known, never zero."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import functools
+import importlib.resources
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from allod.domain.errors import Invalid
+from allod.planner.architecture import Architecture, from_row
+
+GB: Final = 1 << 30
+"""Makers write the memory of a device as GB and build GiB."""
+_SUFFIXES: Final = re.compile(r"-(instruct|chat|it|base|hf|fp8|nvfp4|bf16|fp4|gguf|awq|gptq|v0\.1)(?=-|$)")
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One accelerator or computer. None is not known. Rates are dense, per second; bytes, watts, USD."""
+
+    id: str
+    name: str
+    vendor: str
+    maker_jurisdiction: str
+    device_class: str
+    tier: str
+    mem_bytes: int | None = None
+    unified: bool = False
+    mem_bw_bytes_s: float | None = None
+    bf16_flops: float | None = None
+    fp8_flops: float | None = None
+    fp4_flops: float | None = None
+    int8_ops: float | None = None
+    tdp_w: float | None = None
+    allin_w: float | None = None
+    scaleup_bytes_s: float | None = None
+    scaleup_devices: int | None = None
+    price_usd: Decimal | None = None
+    price_note: str = ""
+    owner_usd_h: Decimal | None = None
+    neocloud_usd_h: Decimal | None = None
+    rental3y_usd_h: Decimal | None = None
+    as_of: date
+    source: str
+    note: str = ""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """One open model. ``licence`` and ``maker_jurisdiction`` are empty where not known."""
+
+    id: str
+    maker: str
+    maker_jurisdiction: str
+    licence: str = ""
+    released: str = ""
+    architecture: Architecture | None = None
+    params_total: float | None = None
+    params_active: float | None = None
+    context_tokens: int | None = None
+    as_of: date
+    source: str
+    note: str = ""
+
+
+class GridRow(msgspec.Struct, frozen=True, kw_only=True):
+    """Electricity of one country. Carbon in gCO2e/kWh, water in litre/kWh, the share without carbon."""
+
+    iso3: str
+    country: str
+    carbon_g_kwh: float | None = None
+    low_carbon_share: float | None = None
+    water_l_kwh: float | None = None
+    year: int | None = None
+    as_of: date
+    source: str
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Read one packaged table (``devices.csv``, ...); every cell is text, a blank is empty."""
+    text = importlib.resources.files("allod.planner").joinpath("data", name).read_text("utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _number(row: Mapping[str, str], key: str, unit: float = 1.0) -> float | None:
+    return float(row[key]) * unit if row.get(key) else None
+
+
+def _money(row: Mapping[str, str], key: str) -> Decimal | None:
+    return Decimal(row[key]) if row.get(key) else None
+
+
+def device_from(row: Mapping[str, str]) -> Device:
+    """Build a device of a row of ``devices.csv`` (units are in the column names)."""
+    memory = _number(row, "mem_gb", GB)
+    domain = _number(row, "scaleup_domain")
+    return Device(
+        id=row["id"],
+        name=row["name"],
+        vendor=row["vendor"],
+        maker_jurisdiction=row["maker_jurisdiction"],
+        device_class=row["device_class"],
+        tier=row["tier"],
+        mem_bytes=None if memory is None else int(memory),
+        unified=row.get("unified") == "1",
+        mem_bw_bytes_s=_number(row, "mem_bw_gbs", 1e9),
+        bf16_flops=_number(row, "bf16_dense_tflops", 1e12),
+        fp8_flops=_number(row, "fp8_dense_tflops", 1e12),
+        fp4_flops=_number(row, "fp4_dense_tflops", 1e12),
+        int8_ops=_number(row, "int8_dense_tops", 1e12),
+        tdp_w=_number(row, "tdp_w"),
+        allin_w=_number(row, "allin_kw_per_gpu", 1e3),
+        scaleup_bytes_s=_number(row, "scaleup_gbs_unidir", 1e9),
+        scaleup_devices=None if domain is None else int(domain),
+        price_usd=_money(row, "price_usd"),
+        price_note=row.get("price_note", ""),
+        owner_usd_h=_money(row, "owner_usd_per_gpu_h"),
+        neocloud_usd_h=_money(row, "neocloud_usd_per_gpu_h"),
+        rental3y_usd_h=_money(row, "rental3y_usd_per_gpu_h"),
+        as_of=date.fromisoformat(row["as_of"]),
+        source=row["source"],
+        note=row.get("note", ""),
+    )
+
+
+@functools.cache
+def devices() -> Mapping[str, Device]:
+    """Return every device of the catalogue by its id."""
+    return MappingProxyType({row["id"]: device_from(row) for row in rows("devices.csv")})
+
+
+@functools.cache
+def _configs() -> Mapping[str, Any]:
+    text = importlib.resources.files("allod.planner").joinpath("data", "configs.json").read_text("utf-8")
+    return json.loads(text)  # type: ignore[no-any-return]
+
+
+def card_from(row: Mapping[str, str], config: Mapping[str, Any] | None) -> ModelCard:
+    """Build a model card of a row of ``models.csv`` and, where there is one, its configuration."""
+    architecture = from_row({"id": row["id"], "config": config}) if config else None
+    total, active = _number(row, "params_total_b", 1e9), _number(row, "params_active_b", 1e9)
+    if architecture is not None:
+        total, active = architecture.params_total(), architecture.params_active()
+    context = _number(row, "context_tokens")
+    if context is None and architecture is not None and architecture.max_position:
+        context = architecture.max_position
+    return ModelCard(
+        id=row["id"],
+        maker=row["maker"],
+        maker_jurisdiction=row["maker_jurisdiction"],
+        licence=row["licence"],
+        released=row["released"],
+        architecture=architecture,
+        params_total=total,
+        params_active=active,
+        context_tokens=None if context is None else int(context),
+        as_of=date.fromisoformat(row["as_of"]),
+        source=row["source"],
+        note=row["note"],
+    )
+
+
+@functools.cache
+def models() -> Mapping[str, ModelCard]:
+    """Return every model of the catalogue by its id."""
+    configs = _configs()
+    return MappingProxyType(
+        {row["id"]: card_from(row, configs.get(row["config_id"] or row["id"])) for row in rows("models.csv")}
+    )
+
+
+@functools.cache
+def grid() -> Mapping[str, GridRow]:
+    """Return the electricity of every country by ISO 3166-1 alpha-3 code."""
+    out = {}
+    for row in rows("grid.csv"):
+        year = _number(row, "year")
+        out[row["iso3"]] = GridRow(
+            iso3=row["iso3"],
+            country=row["country"],
+            carbon_g_kwh=_number(row, "carbon_gco2_kwh"),
+            low_carbon_share=_number(row, "low_carbon_share"),
+            water_l_kwh=_number(row, "water_l_kwh"),
+            year=None if year is None else int(year),
+            as_of=date.fromisoformat(row["as_of"]),
+            source=row["source"],
+        )
+    return MappingProxyType(out)
+
+
+def spelt(name: str) -> str:
+    """Return the spelling under which a device or model is compared: lower case, one kind of dash."""
+    return re.sub(r"[\s_/:.]+", "-", name.strip().lower()).strip("-")
+
+
+def _aliases() -> Mapping[str, str]:
+    return {row["alias"]: row["id"] for row in rows("aliases.csv")}
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    by = {spelt(one).rsplit("/", 1)[-1]: one for one in known}
+    close = difflib.get_close_matches(spelt(name), list(by), 3, 0.4)
+    return ", ".join(by[one] for one in close)
+
+
+def find_device(name: str, own: Path | None = None) -> Device:
+    """Return a device by its id or a usual spelling (``h100_sxm``, ``GB200``); ``own`` is a TOML of facts.
+
+    A trailing remark in brackets is not part of the name. With ``own`` the file decides: the same keys as
+    the columns of ``devices.csv``.
+
+    Raises:
+        Invalid: no device of this name is known; the nearest are named, and what to pass instead.
+
+    """
+    if own is not None:
+        from allod.planner.own import own_device  # noqa: PLC0415 (only with a file)
+
+        return own_device(own, name)
+    plain = spelt(re.sub(r"\s*\(.*\)\s*$", "", name))
+    found = {spelt(one.id): one for one in devices().values()} | {
+        spelt(one.name): one for one in devices().values()
+    }
+    alias = {spelt(a): i for a, i in _aliases().items()}
+    device = found.get(plain) or found.get(spelt(alias.get(plain, "")))
+    if device is None:
+        near = _nearest(plain, devices())
+        raise Invalid(
+            f"no device {name[:60]!r} is known",
+            f"the nearest are {near}" if near else "nothing in the catalogue is near it",
+            "name one of these, or pass --device-facts FILE, a TOML with mem_gb, mem_bw_gbs, ...",
+            param="device",
+        )
+    return device
+
+
+@functools.cache
+def _model_names() -> Mapping[str, str]:
+    out: dict[str, str] = {}
+    for one in models():
+        full = spelt(one)
+        for key in (full, spelt(one.rsplit("/", 1)[-1])):
+            for short in (
+                key,
+                _SUFFIXES.sub("", key),
+                _SUFFIXES.sub("", key).replace("meta-llama-", "llama-"),
+            ):
+                out.setdefault(short, one)
+    for alias, one in _aliases().items():
+        if one in models():
+            out.setdefault(spelt(alias), one)
+    return MappingProxyType(out)
+
+
+def find_model(name: str, own: Path | None = None) -> ModelCard:
+    """Return a model by id or a usual spelling, or by its own ``config.json``, GGUF or safetensors folder.
+
+    Raises:
+        Invalid: no model of this name is known; the nearest are named, and what to pass instead.
+
+    """
+    if own is not None:
+        from allod.planner.own import own_model  # noqa: PLC0415 (only with a file)
+
+        return own_model(own, name)
+    known, full = _model_names(), spelt(re.sub(r"\s*\(.*\)\s*$", "", name))
+    last = spelt(name.rsplit("/", 1)[-1])
+    for key in (full, last, _SUFFIXES.sub("", full), _SUFFIXES.sub("", last)):
+        for spelling in (key, key.replace("meta-llama-", "llama-")):
+            if spelling in known:
+                return models()[known[spelling]]
+    begins = {known[key] for key in known if key.startswith(f"{last}-")}
+    if len(begins) == 1:
+        return models()[begins.pop()]
+    near = ", ".join(sorted(begins)[:6]) or _nearest(last, models())
+    raise Invalid(
+        f"no model {name[:60]!r} is known",
+        f"the nearest are {near}" if near else "nothing in the catalogue is near it",
+        "name one of these, or pass --config config.json or --file model.gguf",
+        param="model",
+    )

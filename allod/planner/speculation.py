@@ -1,0 +1,223 @@
+"""Does a draft pay? Paired timings of the same prompts with and without it, and what follows from them.
+
+The unit is a prompt. Each is answered both ways in every round, one right after the other, so that what else
+the machine does meets both alike; of its rounds the median of log(plain / draft) counts, so that one round
+that was disturbed does not. What is asked about is the next prompt, not the next round: the interval is
+Student's over the prompts' medians (W. S. Gosset, "The probable error of a mean", Biometrika 6, 1908), on the
+log scale, and holds for prompts of kinds like those measured.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from allod.domain.errors import Invalid
+from allod.domain.probability import beta_quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+LEAST_SPEED_UP: Final = 1.1
+"""A draft costs memory and brings another file into the engine: below this it is not worth either."""
+CONFIDENCE: Final = 0.95
+LEAST_PROMPTS: Final = 5
+LEAST_ROUNDS: Final = 3
+MAX_AGE_DAYS: Final = 90
+"""Kernels, firmware and neighbours change without a digest of ours: a measurement is made anew by then."""
+
+
+class Timed(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer: seconds from asking to its end, its tokens, and what the engine says of drafting.
+
+    ``engine_tok_s`` is the engine's own decoding speed, tokens/s; None where it tells none. ``drafted`` and
+    ``accepted`` are tokens proposed by the draft and kept by the model.
+    """
+
+    text: str
+    seconds: float
+    tokens: int
+    engine_tok_s: float | None = None
+    drafted: int = 0
+    accepted: int = 0
+
+    @property
+    def per_token(self) -> float:
+        """Seconds of a token; the prompt's share is in it."""
+        return self.seconds / self.tokens
+
+
+class Pair(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt in one round, answered both ways."""
+
+    prompt: int
+    kind: str
+    round: int
+    plain: Timed
+    draft: Timed
+
+    @property
+    def log_ratio(self) -> float:
+        """Natural logarithm of how many times as fast a token came with the draft."""
+        return math.log(self.plain.per_token / self.draft.per_token)
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """A ratio with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """Prompts of one kind, or all of them.
+
+    ``plain_tok_s`` and ``draft_tok_s`` are tokens by seconds, prompts included, of everything measured.
+    ``speed_up`` is None where one prompt is too few for an interval. ``acceptance`` is None where nothing was
+    drafted, or nobody tells.
+    """
+
+    kind: str
+    prompts: int
+    plain_tok_s: float
+    draft_tok_s: float
+    speed_up: Ratio | None
+    acceptance: Ratio | None
+    drafted: int
+    accepted: int
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a measurement found: all prompts, each kind, and prompts whose answers differ."""
+
+    whole: Row
+    kinds: tuple[Row, ...]
+    rounds: int
+    different: tuple[int, ...]
+    engine_speed_up: Ratio | None
+
+    @property
+    def speed_up(self) -> Ratio:
+        """The speed-up over all prompts."""
+        assert self.whole.speed_up is not None
+        return self.whole.speed_up
+
+
+def evaluate(pairs: Sequence[Pair]) -> Found:
+    """Find what pairs say; answers without a token are left out.
+
+    Raises:
+        Invalid: fewer than 5 prompts or 3 rounds are left, or a time is not above zero.
+
+    """
+    useful = [one for one in pairs if one.plain.tokens > 0 and one.draft.tokens > 0]
+    prompts, rounds = {one.prompt for one in useful}, {one.round for one in useful}
+    if len(prompts) < LEAST_PROMPTS or len(rounds) < LEAST_ROUNDS:
+        raise Invalid(
+            "too little was measured to say anything",
+            f"got {len(prompts)} prompts that were answered, in {len(rounds)} rounds; "
+            f"expected at least {LEAST_PROMPTS} in {LEAST_ROUNDS}",
+            "give more prompts that the model answers, or more rounds",
+        )
+    if any(not (0 < t.seconds < math.inf) for one in useful for t in (one.plain, one.draft)):
+        raise Invalid("a time was measured that is none", "expected seconds above zero", "measure again")
+    kinds = dict.fromkeys(one.kind for one in useful)
+    differ = {one.prompt for one in pairs if one.plain.text != one.draft.text}
+    return Found(
+        whole=_row("all", useful),
+        kinds=tuple(_row(kind, [one for one in useful if one.kind == kind]) for kind in kinds),
+        rounds=len(rounds),
+        different=tuple(sorted(differ)),
+        engine_speed_up=_engine(useful),
+    )
+
+
+def decide(low: float, different: int, *, accept_different: bool = False) -> tuple[bool, str]:
+    """Say whether a draft is to be used, and why: the interval's lower bound must be above 1.1.
+
+    Args:
+        low: lower bound of the speed-up; one that is no number counts as none.
+        different: prompts whose answers differ.
+        accept_different: whether somebody said that this may be.
+
+    """
+    if not low > LEAST_SPEED_UP:
+        return False, f"the lower bound of its speed-up, {low:.2f}, is not above {LEAST_SPEED_UP}"
+    if different and not accept_different:
+        return False, f"the answers to {different} prompts are not the same with it"
+    return True, f"the lower bound of its speed-up, {low:.2f}, is above {LEAST_SPEED_UP}"
+
+
+def student(freedom: int, confidence: float = CONFIDENCE) -> float:
+    """Return the two-sided quantile of Student's t, by the beta distribution (DLMF 8.17, with x = f/(f+t^2)).
+
+    ``freedom`` is degrees of freedom, at least 1.
+    """
+    x = beta_quantile(1 - confidence, freedom / 2, 0.5)
+    return math.sqrt(freedom * (1 - x) / x)
+
+
+def interval(logs: Sequence[float]) -> Ratio | None:
+    """Return the geometric mean of ratios given as logarithms, with its interval; None for fewer than two."""
+    if len(logs) < 2:  # noqa: PLR2004 (no deviation of one)
+        return None
+    middle = fmean(logs)
+    reach = student(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
+    return Ratio(math.exp(middle), math.exp(middle - reach), math.exp(middle + reach))
+
+
+def acceptance(pairs: Iterable[Pair]) -> Ratio | None:
+    """Return which part of the drafted tokens was kept; None where nothing was drafted.
+
+    The interval is that of a ratio of sums over prompts, linearised (W. G. Cochran, "Sampling Techniques",
+    chapter 6), cut to [0, 1].
+    """
+    sums: dict[int, list[int]] = {}
+    for one in pairs:
+        drafted, kept = sums.setdefault(one.prompt, [0, 0])
+        sums[one.prompt] = [drafted + one.draft.drafted, kept + one.draft.accepted]
+    drafted, kept, n = sum(d for d, _ in sums.values()), sum(k for _, k in sums.values()), len(sums)
+    if not drafted:
+        return None
+    value = kept / drafted
+    if n < 2:  # noqa: PLR2004 (no deviation of one)
+        return Ratio(value, 0.0, 1.0)
+    spread = math.sqrt(n / (n - 1) * sum((k - value * d) ** 2 for d, k in sums.values())) / drafted
+    reach = student(n - 1) * spread
+    return Ratio(value, max(0.0, value - reach), min(1.0, value + reach))
+
+
+def _medians(pairs: Iterable[Pair], log_ratio: Callable[[Pair], float]) -> list[float]:
+    by_prompt: dict[int, list[float]] = {}
+    for one in pairs:
+        by_prompt.setdefault(one.prompt, []).append(log_ratio(one))
+    return [median(logs) for logs in by_prompt.values()]
+
+
+def _row(kind: str, pairs: Sequence[Pair]) -> Row:
+    return Row(
+        kind=kind,
+        prompts=len({one.prompt for one in pairs}),
+        plain_tok_s=sum(p.plain.tokens for p in pairs) / sum(p.plain.seconds for p in pairs),
+        draft_tok_s=sum(p.draft.tokens for p in pairs) / sum(p.draft.seconds for p in pairs),
+        speed_up=interval(_medians(pairs, lambda one: one.log_ratio)),
+        acceptance=acceptance(pairs),
+        drafted=sum(one.draft.drafted for one in pairs),
+        accepted=sum(one.draft.accepted for one in pairs),
+    )
+
+
+def _engine(pairs: Sequence[Pair]) -> Ratio | None:
+    """Return the speed-up of decoding alone, by the engine's own clock; None where it tells none."""
+
+    def log_ratio(one: Pair) -> float:
+        assert one.plain.engine_tok_s is not None
+        assert one.draft.engine_tok_s is not None
+        return math.log(one.draft.engine_tok_s / one.plain.engine_tok_s)
+
+    told = [one for one in pairs if one.plain.engine_tok_s and one.draft.engine_tok_s]
+    return interval(_medians(told, log_ratio)) if len(told) == len(pairs) else None

@@ -1,0 +1,1 @@
+"""How fast a model runs on machines nobody measured: a roofline, what points share, and honest intervals."""
