@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .PHONY: run test check day bench bench-soak bench-classify bench-log bench-routing bench-depth bench-witness bench-simulate soak-crash tour conformance
-.PHONY: bench-hours third-party vectors fuzz model-signing lock format clean airgap
+.PHONY: bench-checks bench-planner bench-drills drills bench-hours third-party vectors fuzz model-signing lock format clean airgap
 
 $(VENV)/.run: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Allod needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -50,6 +50,19 @@ bench-routing: $(VENV)/.dev ## routing on real outcomes; ROUTING_DATA names the 
 
 day: $(VENV)/.dev         ## a day of traffic: spend, bounds, true quality, what moved; writes docs/day.md and day.svg
 	$(BIN)/python examples/day/run.py --data $(ROUTING_DATA)/zeroeval
+
+bench-checks: $(VENV)/.dev ## what the checks of a cascade cost, and what a token margin tells with the model that ships
+	$(BIN)/python benchmarks/routing/checks.py -n 100 --margin 500
+
+PLANNER_DATA ?=
+bench-planner: $(VENV)/.dev ## speed on measured points never seen, per engine and vendor; PLANNER_DATA names other points
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/planner.py $(if $(PLANNER_DATA),--data $(PLANNER_DATA))
+
+bench-drills: $(VENV)/.dev ## a million recorded requests times 20 worlds; needs some GB of disk
+	$(BIN)/python benchmarks/drills.py
+
+drills: $(VENV)/.dev      ## drill reports of the bank and the telephone company; writes docs/drills-*.md and docs/drills/
+	$(BIN)/python examples/drills/run.py
 
 bench-depth: $(VENV)/.dev ## reasoning depth per task against always-high, with the model that ships
 	$(BIN)/python benchmarks/depth.py -n 200

@@ -37,9 +37,10 @@ DRAWS = 400
 FEW = 4
 
 
-def error(name: str, truth: float, said: float) -> float:
-    """Return the relative error of the published metric from logarithms of ms."""
-    return abs(float(np.exp(truth - said if name in INVERSE else said - truth)) - 1)
+def error(name: str, truth: float, said: float, sd: float) -> float:
+    """Return the relative error of the metric as ``bench.predict`` answers it, from logarithms of ms."""
+    over = truth - said if name in INVERSE else said - truth
+    return abs(float(np.exp(over - bench.LEAN * min(sd, 1.0) ** 2)) - 1)
 
 
 def covered(left: Sequence[Left], *, anchored: bool) -> list[bool]:
@@ -80,8 +81,12 @@ def line(
     name: str, label: str, left: Sequence[Left], held: Sequence[bool], *, anchored: bool = False
 ) -> dict[str, object]:
     """Return one row of the table."""
-    said = [one.anchored if anchored else one.mean for one in left]
-    errors = [error(name, one.point.y, at) for one, at in zip(left, said, strict=True) if at is not None]
+    said = [(one.anchored, one.anchored_sd) if anchored else (one.mean, one.sd) for one in left]
+    errors = [
+        error(name, one.point.y, at, sd)
+        for one, (at, sd) in zip(left, said, strict=True)
+        if at is not None and sd is not None
+    ]
     cells = [one.point.case.cell for one in left]
     middle, tail = float(np.median(errors)), float(np.quantile(errors, 0.9))
     return {

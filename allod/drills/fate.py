@@ -26,8 +26,8 @@ EffectAt = Callable[[str | None], Effect]
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for every world: what is known of deployments, which apps are critical, assumptions.
 
-    ``day`` is the day figures are given on. ``throughput`` are answers at once that the planner foresees for
-    a deployment whose hardware is known.
+    ``day`` is the day figures are given on. ``throughput`` are output tokens a second that the planner
+    foresees of deployments whose hardware is declared.
     """
 
     profiles: Mapping[str, Profile]

@@ -26,13 +26,15 @@ FEW_ATTEMPTS: Final = 30
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers at once that a deployment must give at the busiest hour, and what it can.
+    """What a deployment must give at the busiest hour, and what it can: answers at once, or tokens a second.
 
     Attributes:
         requests_s: mean requests a second, before and after.
         tokens_s: mean output tokens a second after.
-        need: answers at once at the peak; None where it is not known how long an answer takes.
-        room: how many it can give; None is not known.
+        unit: of the following: answers at once where ``max_concurrent`` is declared, output tokens a second
+            where the planner foresees them.
+        need: at the peak; None where it is not known how long an answer takes.
+        room: what it can give; None is not known.
         missing: how many it lacks; None where one of the two is not known, and ``why`` says what to add.
 
     """
@@ -41,8 +43,9 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     requests_s: tuple[float, float]
     tokens_s: float
+    unit: str
     need: Estimate | None
-    room: int | None
+    room: Estimate | None
     missing: Estimate | None
     why: str
 
@@ -224,36 +227,69 @@ def _room(
         answer_s, told = usage.total_ms / 1000, "ledger"
     elif timed is not None and timed[1]:
         answer_s, told = timed[0] / timed[1] / 1000, "recorded latency"
-    peak = (traffic.peak, traffic.peak) if traffic.peak is not None else (
-        float(setting.assume.peak.low), float(setting.assume.peak.high))  # fmt: skip
-    need = None if answer_s is None else _need(rates[1] * answer_s, peak, told, setting)
     declared = None if profile is None else profile.max_concurrent
-    foreseen = setting.throughput.get(name)
-    room = declared if declared is not None else None if foreseen is None else int(foreseen.low)
+    peak = _peak(traffic, setting)
+    unit, room = "answers at once", None if declared is None else _exactly(declared, setting)
+    need = None if answer_s is None else _need(rates[1] * answer_s, peak, told, setting)
+    if declared is None and name in setting.throughput:
+        unit, room = "tokens a second", setting.throughput[name]
+        need = _flow(tokens_s, peak, setting)
     why = ""
     if not rates[1]:
         need, why = None, "none: nothing is asked here"
     elif need is None:
         why = "not known how long an answer takes here: it never served, or latency was not recorded"
     elif room is None:
-        why = "not known how many answers at once it gives: declare max_concurrent, or hardware"
-    missing = None
-    if need is not None and room is not None:
-        missing = msgspec.structs.replace(
-            need,
-            value=max(0.0, need.value - room),
-            low=max(0.0, need.low - room),
-            high=max(0.0, need.high - room),
-        )
+        why = "not known what it gives: declare max_concurrent, or hardware"
     return Room(
         deployment=name,
         site=name if profile is None else profile.site,
         requests_s=rates,
         tokens_s=tokens_s,
+        unit=unit,
         need=need,
         room=room,
-        missing=missing,
+        missing=_missing(need, room),
         why=why,
+    )
+
+
+def _peak(traffic: Traffic, setting: Setting) -> tuple[float, float]:
+    if traffic.peak is not None:
+        return traffic.peak, traffic.peak
+    return float(setting.assume.peak.low), float(setting.assume.peak.high)
+
+
+def _exactly(number: int, setting: Setting) -> Estimate:
+    return Estimate(
+        value=number, low=number, high=number, level=1.0, source="max_concurrent, as configured",
+        as_of=setting.day,
+    )  # fmt: skip
+
+
+def _missing(need: Estimate | None, room: Estimate | None) -> Estimate | None:
+    """Return what is lacking: at best little is needed and much is given, at worst the other way round."""
+    if need is None or room is None:
+        return None
+    return msgspec.structs.replace(
+        need,
+        value=max(0.0, need.value - room.value),
+        low=max(0.0, need.low - room.high),
+        high=max(0.0, need.high - room.low),
+    )
+
+
+def _flow(mean: float, peak: tuple[float, float], setting: Setting) -> Estimate:
+    """Return output tokens a second at the busiest hour, with what answers may differ from expected."""
+    factor = setting.assume.length_factor
+    low, high = mean * peak[0] * float(factor.low), mean * peak[1] * float(factor.high)
+    middle = min(max(mean * (peak[0] + peak[1]) / 2, low), high)
+    return Estimate(
+        value=middle,
+        low=low,
+        high=high,
+        source=f"expected output tokens at the busiest hour; {factor.source}",
+        as_of=setting.day,
     )
 
 

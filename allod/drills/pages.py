@@ -184,7 +184,7 @@ def _rooms(drill: Drill) -> Section:
             "Site",
             "Requests a day before",
             "after",
-            "Answers at once needed",
+            "Needed at the peak",
             "It gives",
             "Missing",
         )
@@ -193,8 +193,8 @@ def _rooms(drill: Drill) -> Section:
         before, after = (f"{rate * 86_400:,.0f}" for rate in one.requests_s)
         rows.append(
             (
-                one.deployment, one.site, before, after, amount(one.need, ""),
-                NOT_KNOWN if one.room is None else str(one.room),
+                one.deployment, one.site, before, after, amount(one.need, one.unit if one.need else ""),
+                amount(one.room, one.unit if one.room else ""),
                 one.why if one.missing is None else amount(one.missing, "") if one.missing.high else "none",
             )
         )  # fmt: skip

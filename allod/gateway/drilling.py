@@ -24,6 +24,7 @@ from allod.drills.losses import Effect, Profile, effect, lost_lists, profile
 from allod.drills.own import Own
 from allod.drills.reading import nearest
 from allod.drills.worlds import World, joined, load, named
+from allod.gateway.drilling_speed import foreseen
 from allod.gateway.packs import Packs
 from allod.gateway.promise.rules import family
 from allod.policy.policy import Policy, PolicyQuestion
@@ -115,6 +116,7 @@ class Ground:
             critical=frozenset(critical),
             assume=self.assume,
             day=self.day,
+            throughput=foreseen(fleet, self.profiles(self.today)),
         )
 
     def effect(self, world: World) -> EffectAt:

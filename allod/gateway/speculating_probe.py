@@ -56,7 +56,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: every prompt, so many counted rounds after one that is not, answers so long at most."""
+    """What is asked: every prompt in so many rounds, answers at most so long."""
 
     prompts: tuple[Prompt, ...]
     rounds: int
@@ -65,7 +65,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def steps(self) -> int:
         """How many pairs there will be."""
-        return (self.rounds + 1) * len(self.prompts)
+        return self.rounds * len(self.prompts)
 
     @property
     def digest(self) -> str:
@@ -136,21 +136,21 @@ def lawful(setting: Setting, names: tuple[str, ...]) -> None:
         )
 
 
-async def pairs(ask: Ask, order: Order, step: Callable[[], None]) -> list[Pair]:
+async def one_round(ask: Ask, order: Order, turn: int, step: Callable[[], None]) -> list[Pair]:
     """Ask everything both ways; who is first changes from prompt to prompt and from round to round.
 
-    The first round warms caches and clocks, and is not counted.
+    One prompt goes before, to warm caches and clocks, and is not counted.
     """
     found = []
-    for turn in range(order.rounds + 1):
-        for number, prompt in enumerate(order.prompts):
-            first = (turn + number) % 2 == 1
-            one = await ask(first, prompt.text, order.max_tokens)
-            other = await ask(not first, prompt.text, order.max_tokens)
-            plain, draft = (other, one) if first else (one, other)
-            if turn:
-                found.append(Pair(prompt=number, kind=prompt.kind, round=turn, plain=plain, draft=draft))
-            step()
+    for drafting in (False, True):
+        await ask(drafting, order.prompts[turn % len(order.prompts)].text, order.max_tokens)
+    for number, prompt in enumerate(order.prompts):
+        first = (turn + number) % 2 == 1
+        one = await ask(first, prompt.text, order.max_tokens)
+        other = await ask(not first, prompt.text, order.max_tokens)
+        plain, draft = (other, one) if first else (one, other)
+        found.append(Pair(prompt=number, kind=prompt.kind, round=turn, plain=plain, draft=draft))
+        step()
     return found
 
 
@@ -193,33 +193,75 @@ async def measure(
         Integrity, Invalid: weights or draft cannot be had; or too little was measured.
 
     """
+    _room(setting, deployment)
+    pairs: list[Pair] = []
+    runs: list[_Run] = []
+    try:
+        for turn in range(order.rounds):
+            found, run = await _round(setting, deployment, order, turn, step)
+            pairs += found
+            runs.append(run)
+    except EngineFault as fault:
+        speculating.forget(setting.home, deployment.id)
+        raise Unavailable(
+            "the measurement broke off, so the draft is not loaded",
+            f"{fault.kind}: {fault.detail}",
+            "see `allod doctor`, and measure again",
+        ) from fault
+    _alike(runs)
+    evaluated = evaluate(pairs)
+    return _written(deployment, order, evaluated, runs, accept=accept), evaluated
+
+
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What two children were, and their memory at its peak, in bytes."""
+
+    plain: DraftSetup
+    draft: DraftSetup
+    sandbox: str
+    memory_bytes: tuple[int, int]
+
+
+async def _round(
+    setting: Setting, deployment: Deployment, order: Order, turn: int, step: Callable[[], None]
+) -> tuple[list[Pair], _Run]:
+    """Load both anew, ask everything, end them (raises ``EngineFault``)."""
     given = msgspec.structs.replace(compose.context(setting), drafts=None)
     plain = LlamaCpp(msgspec.structs.replace(deployment, draft=None), given)
     draft = LlamaCpp(deployment, given)
-    _room(setting, deployment)
     try:
-        await _begin(plain, "without the draft")
-        await _begin(draft, "with the draft")
-        started = plain.running, draft.running
-        found = evaluate(await pairs(_asking(plain, draft), order, step))
-        if (plain.running, draft.running) != started or None in started:
-            raise Unavailable("a child did not live through the measurement", "it was started anew")
-        measured = _written(deployment, order, found, (plain, draft), accept=accept)
-    except EngineFault as fault:
-        raise Unavailable(
-            "the measurement broke off", f"{fault.kind}: {fault.detail}", "see `allod doctor`"
-        ) from fault
+        await plain.start()
+        await draft.start()
+        started = _alive(plain, draft)
+        found = await one_round(_asking(plain, draft), order, turn, step)
+        run = _run(plain, draft)
+        _alive(plain, draft, before=started)
     finally:
         await plain.close()
         await draft.close()
-    return measured, found
+    return found, run
 
 
-async def _begin(driver: LlamaCpp, how: str) -> None:
-    try:
-        await driver.start()
-    except EngineFault as fault:
-        raise Unavailable(f"the engine does not load {how}", fault.detail, "see `allod doctor`") from fault
+def _run(plain: LlamaCpp, draft: LlamaCpp) -> _Run:
+    (plain_pid, without), (draft_pid, beside) = _running(plain), _running(draft)
+    peaks = [_kib(Path(f"/proc/{pid}/status"), "VmHWM") or 0 for pid in (plain_pid, draft_pid)]
+    sandbox = draft.describe().sandbox or "none"
+    return _Run(plain=without, draft=beside, sandbox=sandbox, memory_bytes=(peaks[0], peaks[1]))
+
+
+def _running(driver: LlamaCpp) -> tuple[int, DraftSetup]:
+    found = driver.running
+    if found is None:
+        raise EngineFault("unavailable", "a child did not live through it")
+    return found
+
+
+def _alive(*drivers: LlamaCpp, before: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Return the process ids of the children (raises ``EngineFault``: one is gone, or is another)."""
+    found = tuple(_running(driver)[0] for driver in drivers)
+    if before and found != before:
+        raise EngineFault("unavailable", "a child did not live through it")
+    return found
 
 
 def _asking(plain: LlamaCpp, draft: LlamaCpp) -> Ask:
@@ -272,16 +314,13 @@ def _kib(file: Path, key: str) -> int | None:
 
 
 def _written(
-    deployment: Deployment, order: Order, found: Found, drivers: tuple[LlamaCpp, LlamaCpp], *, accept: bool
+    deployment: Deployment, order: Order, found: Found, runs: list[_Run], *, accept: bool
 ) -> Measured:
-    runs = [driver.running for driver in drivers]
-    (plain_pid, plain), (draft_pid, setup) = (one for one in runs if one is not None)
-    _alike(plain, setup)
-    peaks = [_kib(Path(f"/proc/{pid}/status"), "VmHWM") or 0 for pid in (plain_pid, draft_pid)]
+    peaks = [max(run.memory_bytes[i] for run in runs) for i in (0, 1)]
     return Measured(
         deployment=deployment.id,
         at=rfc3339(time.time_ns() // 1_000_000),
-        setup=setup,
+        setup=runs[-1].draft,
         prompts=order.digest,
         rounds=found.rounds,
         max_tokens=order.max_tokens,
@@ -290,17 +329,20 @@ def _written(
         engine_speed_up=_three(found.engine_speed_up),
         different=len(found.different),
         accept_different=accept,
-        sandbox=drivers[1].describe().sandbox or "none",
+        sandbox=runs[-1].sandbox,
         memory_bytes=(peaks[0], peaks[1]),
     )
 
 
-def _alike(plain: DraftSetup, draft: DraftSetup) -> None:
-    """See that the two children differ by the draft and nothing else (raises ``Unavailable``)."""
-    if plain.draft is not None or draft.draft is None or plain.changed(draft) != ("draft",):
+def _alike(runs: list[_Run]) -> None:
+    """See that the children differ by the draft and nothing else, in all rounds (raises ``Unavailable``)."""
+    changed = {
+        name for run in runs for name in (*run.plain.changed(run.draft), *run.draft.changed(runs[0].draft))
+    }
+    if changed != {"draft"} or any(run.plain.draft is not None or run.draft.draft is None for run in runs):
         raise Unavailable(
-            "the two children do not differ by the draft alone",
-            f"other: {', '.join(plain.changed(draft)) or 'nothing'}",
+            "the children do not differ by the draft alone",
+            f"other: {', '.join(sorted(changed)) or 'nothing'}",
             "measure again when nothing is being installed",
         )
 

@@ -1,16 +1,19 @@
 """Does a draft pay? Paired timings of the same prompts with and without it, and what follows from them.
 
-The unit is a prompt. Each is answered both ways in every round, one right after the other, so that what else
-the machine does meets both alike; of its rounds the median of log(plain / draft) counts, so that one round
-that was disturbed does not. What is asked about is the next prompt, not the next round: the interval is
-Student's over the prompts' medians (W. S. Gosset, "The probable error of a mean", Biometrika 6, 1908), on the
-log scale, and holds for prompts of kinds like those measured.
+Each prompt is answered both ways in every round, one right after the other, so that what else the machine does
+meets both alike; what counts is log(plain / draft) of the time of a token. Two things make it differ from
+chance: which prompts were taken, and in which round; an own engine is loaded anew for each round, for where a
+process lands among the processors and in memory stays with it for its life. The interval adds both: half its
+width is the root of the summed squares of Student's intervals (W. S. Gosset, "The probable error of a mean",
+Biometrika 6, 1908) over the prompts' means and over the rounds' means, on the log scale. What is neither is in
+both, so it is rather too wide. It holds for prompts of kinds like those measured.
 """
 
 from __future__ import annotations
 
 import math
-from statistics import fmean, median, stdev
+from functools import lru_cache
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -26,6 +29,8 @@ LEAST_SPEED_UP: Final = 1.1
 CONFIDENCE: Final = 0.95
 LEAST_PROMPTS: Final = 5
 LEAST_ROUNDS: Final = 3
+_SOME: Final = 2
+"""There is no deviation of one."""
 MAX_AGE_DAYS: Final = 90
 """Kernels, firmware and neighbours change without a digest of ours: a measurement is made anew by then."""
 
@@ -77,8 +82,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """Prompts of one kind, or all of them.
 
     ``plain_tok_s`` and ``draft_tok_s`` are tokens by seconds, prompts included, of everything measured.
-    ``speed_up`` is None where one prompt is too few for an interval. ``acceptance`` is None where nothing was
-    drafted, or nobody tells.
+    The interval of ``speed_up`` is over prompts and rounds for all of them, and over rounds for a kind, which
+    has too few prompts to speak for others. ``acceptance`` is None where nothing was drafted, or nobody
+    tells; of a kind it is what these prompts gave, without an interval.
     """
 
     kind: str
@@ -108,13 +114,14 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evaluate(pairs: Sequence[Pair]) -> Found:
-    """Find what pairs say; answers without a token are left out.
+    """Find what pairs say; prompts that were ever answered without a token are left out.
 
     Raises:
         Invalid: fewer than 5 prompts or 3 rounds are left, or a time is not above zero.
 
     """
-    useful = [one for one in pairs if one.plain.tokens > 0 and one.draft.tokens > 0]
+    mute = {one.prompt for one in pairs if not (one.plain.tokens > 0 and one.draft.tokens > 0)}
+    useful = [one for one in pairs if one.prompt not in mute]
     prompts, rounds = {one.prompt for one in useful}, {one.round for one in useful}
     if len(prompts) < LEAST_PROMPTS or len(rounds) < LEAST_ROUNDS:
         raise Invalid(
@@ -128,8 +135,8 @@ def evaluate(pairs: Sequence[Pair]) -> Found:
     kinds = dict.fromkeys(one.kind for one in useful)
     differ = {one.prompt for one in pairs if one.plain.text != one.draft.text}
     return Found(
-        whole=_row("all", useful),
-        kinds=tuple(_row(kind, [one for one in useful if one.kind == kind]) for kind in kinds),
+        whole=_row("all", useful, _crossed(useful), acceptance(useful)),
+        kinds=tuple(_of_kind(kind, [one for one in useful if one.kind == kind]) for kind in kinds),
         rounds=len(rounds),
         different=tuple(sorted(differ)),
         engine_speed_up=_engine(useful),
@@ -152,6 +159,7 @@ def decide(low: float, different: int, *, accept_different: bool = False) -> tup
     return True, f"the lower bound of its speed-up, {low:.2f}, is above {LEAST_SPEED_UP}"
 
 
+@lru_cache(maxsize=256)
 def student(freedom: int, confidence: float = CONFIDENCE) -> float:
     """Return the two-sided quantile of Student's t, by the beta distribution (DLMF 8.17, with x = f/(f+t^2)).
 
@@ -163,11 +171,7 @@ def student(freedom: int, confidence: float = CONFIDENCE) -> float:
 
 def interval(logs: Sequence[float]) -> Ratio | None:
     """Return the geometric mean of ratios given as logarithms, with its interval; None for fewer than two."""
-    if len(logs) < 2:  # noqa: PLR2004 (no deviation of one)
-        return None
-    middle = fmean(logs)
-    reach = student(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
-    return Ratio(math.exp(middle), math.exp(middle - reach), math.exp(middle + reach))
+    return None if len(logs) < _SOME else _ratio(fmean(logs), _reach(logs))
 
 
 def acceptance(pairs: Iterable[Pair]) -> Ratio | None:
@@ -184,28 +188,56 @@ def acceptance(pairs: Iterable[Pair]) -> Ratio | None:
     if not drafted:
         return None
     value = kept / drafted
-    if n < 2:  # noqa: PLR2004 (no deviation of one)
+    if n < _SOME:
         return Ratio(value, 0.0, 1.0)
     spread = math.sqrt(n / (n - 1) * sum((k - value * d) ** 2 for d, k in sums.values())) / drafted
     reach = student(n - 1) * spread
     return Ratio(value, max(0.0, value - reach), min(1.0, value + reach))
 
 
-def _medians(pairs: Iterable[Pair], log_ratio: Callable[[Pair], float]) -> list[float]:
+def _reach(logs: Sequence[float]) -> float:
+    return student(len(logs) - 1) * stdev(logs) / math.sqrt(len(logs))
+
+
+def _ratio(middle: float, reach: float) -> Ratio:
+    return Ratio(math.exp(middle), math.exp(middle - reach), math.exp(middle + reach))
+
+
+def _log_ratio(pair: Pair) -> float:
+    return pair.log_ratio
+
+
+def _crossed(pairs: Sequence[Pair], log_ratio: Callable[[Pair], float] = _log_ratio) -> Ratio | None:
+    """Return the speed-up over prompts and rounds, for prompts and rounds like them."""
     by_prompt: dict[int, list[float]] = {}
+    by_round: dict[int, list[float]] = {}
     for one in pairs:
         by_prompt.setdefault(one.prompt, []).append(log_ratio(one))
-    return [median(logs) for logs in by_prompt.values()]
+        by_round.setdefault(one.round, []).append(log_ratio(one))
+    if min(len(by_prompt), len(by_round)) < _SOME:
+        return None
+    prompts, rounds = ([fmean(logs) for logs in by.values()] for by in (by_prompt, by_round))
+    return _ratio(fmean(prompts), math.hypot(_reach(prompts), _reach(rounds)))
 
 
-def _row(kind: str, pairs: Sequence[Pair]) -> Row:
+def _of_kind(kind: str, pairs: Sequence[Pair]) -> Row:
+    """Describe one kind: its interval is over rounds, so it holds for these very prompts."""
+    by_round: dict[int, list[float]] = {}
+    for one in pairs:
+        by_round.setdefault(one.round, []).append(one.log_ratio)
+    kept = acceptance(pairs)
+    alone = None if kept is None else Ratio(kept.value, kept.value, kept.value)
+    return _row(kind, pairs, interval([fmean(logs) for logs in by_round.values()]), alone)
+
+
+def _row(kind: str, pairs: Sequence[Pair], speed_up: Ratio | None, kept: Ratio | None) -> Row:
     return Row(
         kind=kind,
         prompts=len({one.prompt for one in pairs}),
         plain_tok_s=sum(p.plain.tokens for p in pairs) / sum(p.plain.seconds for p in pairs),
         draft_tok_s=sum(p.draft.tokens for p in pairs) / sum(p.draft.seconds for p in pairs),
-        speed_up=interval(_medians(pairs, lambda one: one.log_ratio)),
-        acceptance=acceptance(pairs),
+        speed_up=speed_up,
+        acceptance=kept,
         drafted=sum(one.draft.drafted for one in pairs),
         accepted=sum(one.draft.accepted for one in pairs),
     )
@@ -220,4 +252,4 @@ def _engine(pairs: Sequence[Pair]) -> Ratio | None:
         return math.log(one.draft.engine_tok_s / one.plain.engine_tok_s)
 
     told = [one for one in pairs if one.plain.engine_tok_s and one.draft.engine_tok_s]
-    return interval(_medians(told, log_ratio)) if len(told) == len(pairs) else None
+    return _crossed(told, log_ratio) if len(told) == len(pairs) else None

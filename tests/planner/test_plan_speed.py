@@ -33,7 +33,8 @@ METRICS = (
 ROW = {
     "id": "x", "source": "", "date": "2026", "hardware": "h100_sxm", "n_devices": "8",
     "model": "deepseek-ai/DeepSeek-R1", "quant": "fp8", "engine": "sglang 0.5.9", "phase": "serve",
-    "concurrency": "16", "isl": "1024", "osl": "1024", "metric": "tpot_ms", "unit": "ms", "peak_wall_power_w": "", "notes": "",
+    "concurrency": "16", "isl": "1024", "osl": "1024", "metric": "tpot_ms", "unit": "ms",
+    "peak_wall_power_w": "", "notes": "",
 }  # fmt: skip
 
 

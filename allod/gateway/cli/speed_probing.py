@@ -59,8 +59,8 @@ def probed(target: Target, where: Conditions, isl: int, osl: int, times: int, *,
     if not sure:
         say_folded(
             "sends: ",
-            f"{2 * times + 1} requests of about {isl} tokens of synthetic public text to {target.name}, one "
-            f"after another, for at most {osl} tokens each. The text: {prompt_text(60, 1)[:120]}...",
+            f"{2 * times + 1} to {2 * times + 3} requests of about {isl} tokens of synthetic public text to "
+            f"{target.name}, one after another, for at most {osl} tokens each. The text: {prompt_text(60, 1)[:120]}...",
         )
         click.confirm("Send them?", abort=True)
     day, told = datetime.now(UTC).date(), f"probe of {target.name}"

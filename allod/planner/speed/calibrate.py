@@ -18,7 +18,12 @@ from allod.domain.errors import Invalid, Unavailable
 from allod.planner.speed.anchors import Anchor, Metric, check
 
 SENTENCE: Final = "The blue lamp on the long table gives a warm light in the evening. "
-TASK: Final = "Now write the whole numbers from one on, as words, and do not stop before you are told to."
+TASKS: Final = (
+    "Now write the whole numbers from one on, as words, and do not stop before you are told to.",
+    "Write a long story about a lamp.",
+    "Repeat the word lamp a hundred times.",
+)
+"""Tried in turn until one is answered at length."""
 WORDS_PER_TOKEN: Final = 0.78
 FEWEST: Final = 8
 """Tokens an answer must have, so that the time per token is more than noise."""
@@ -45,11 +50,11 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
 Ask = Callable[[str, int], Timing]
 
 
-def prompt_text(tokens: int, number: int) -> str:
+def prompt_text(tokens: int, number: int, task: int = 0) -> str:
     """Return a public synthetic prompt of about so many tokens; no two numbers share a beginning."""
     words = max(int(tokens * WORDS_PER_TOKEN) - 24, 0)
     filler = (SENTENCE * (words // len(SENTENCE.split()) + 1)).split()[:words]
-    return f"Probe {number}. {' '.join(filler)} {TASK}"
+    return f"Probe {number}. {' '.join(filler)} {TASKS[task]}"
 
 
 def probe(
@@ -57,43 +62,47 @@ def probe(
 ) -> list[Anchor]:
     """Probe an endpoint and return its time to the first token and per token as two anchors (medians).
 
-    ``ask(text, limit)`` sends one request for at most ``limit`` tokens. One request goes before, unmeasured,
-    so that loading a model is not counted.
+    ``ask(text, limit)`` sends one request for at most ``limit`` tokens. One to three requests go before,
+    unmeasured: so that loading a model is not counted, and to find a task that is answered at length.
 
     Raises:
         Unavailable: the answers are too short, or do not take longer the longer they are.
 
     """
-    ask(prompt_text(isl, 0), 2)
-    firsts, steps, lengths, outs = [], [], [], []
-    for number in range(times):
-        short = ask(prompt_text(isl, 2 * number + 1), 1)
-        long = ask(prompt_text(isl, 2 * number + 2), osl)
-        if long.output_tokens < FEWEST:
-            raise Unavailable(
-                f"the endpoint answered {long.output_tokens} tokens where {osl} were allowed",
-                f"fewer than {FEWEST} say nothing about the time per token",
-                "measure it yourself and give --tpot-ms and --ttft-ms",
-                kind="failed",
-            )
-        step = (long.ms - short.ms) / (long.output_tokens - max(short.output_tokens, 1))
-        if step <= 0:
-            raise Unavailable(
-                "a longer answer did not take longer",
-                f"{short.ms:.0f} ms for one token, {long.ms:.0f} ms for {long.output_tokens}",
-                "the endpoint answers from a cache, or is too busy to be measured: try again",
-                kind="failed",
-            )
-        firsts.append(short.ms)
-        steps.append(step)
-        lengths.append(short.prompt_tokens)
-        outs.append(long.output_tokens)
-    isl_read, osl_read = statistics.median(lengths), statistics.median(outs)
-    values: tuple[tuple[Metric, float], ...] = (
-        ("tpot_ms", statistics.median(steps)),
-        ("ttft_ms", statistics.median(firsts)),
-    )
-    return [anchor(conditions, metric, value, 1.0, isl_read, osl_read, day, told) for metric, value in values]
+    task = _talkative(ask, isl, osl)
+    short = [ask(prompt_text(isl, 2 * number + 1, task), 1) for number in range(times)]
+    long = [ask(prompt_text(isl, 2 * number + 2, task), osl) for number in range(times)]
+    first = statistics.median(one.ms for one in short)
+    whole = statistics.median(one.ms for one in long)
+    outs = statistics.median(one.output_tokens for one in long)
+    if outs < FEWEST:
+        raise Unavailable(
+            f"the endpoint answered {outs:g} tokens where {osl} were allowed",
+            f"fewer than {FEWEST} say nothing about the time per token",
+            "measure it yourself and give --tpot-ms and --ttft-ms",
+            kind="failed",
+        )
+    step = (whole - first) / (outs - 1)
+    if step <= 0:
+        raise Unavailable(
+            "a longer answer did not take longer",
+            f"{first:.1f} ms for one token, {whole:.1f} ms for {outs:g}",
+            "the endpoint answers from a cache, or is too busy to be measured: try again",
+            kind="failed",
+        )
+    read = statistics.median(one.prompt_tokens for one in short)
+    values: tuple[tuple[Metric, float], ...] = (("tpot_ms", step), ("ttft_ms", first))
+    return [anchor(conditions, metric, value, 1.0, read, outs, day, told) for metric, value in values]
+
+
+def _talkative(ask: Ask, isl: int, osl: int) -> int:
+    """Return the first task that is answered at half the allowed length, else the one answered longest."""
+    said = []
+    for task in range(len(TASKS)):
+        said.append(ask(prompt_text(isl, -task, task), osl).output_tokens)
+        if said[-1] >= osl / 2:
+            return task
+    return said.index(max(said))
 
 
 def anchor(

@@ -112,7 +112,7 @@ def evaluator(mean: Mean, places: Mapping[str, Any], data: Table) -> Callable[[A
     return evaluate
 
 
-def fit_mean(mean: Mean, data: Table, y: Array, rounds: int = 40) -> tuple[dict[str, Any], Array]:
+def fit_mean(mean: Mean, data: Table, y: Array, rounds: int = 25) -> tuple[dict[str, Any], Array]:
     """Fit the parameters at their mode by Levenberg-Marquardt; returns their places and values."""
     levels = {
         group: sorted({int(one) for one in data.labels[group]})
@@ -150,7 +150,7 @@ def fit_mean(mean: Mean, data: Table, y: Array, rounds: int = 40) -> tuple[dict[
                 damping = max(damping / 5, 1e-6)
                 break
             damping *= 4
-        if gain <= 1e-6 * abs(current):
+        if gain <= 1e-4 * abs(current):
             break
     return places, params
 
