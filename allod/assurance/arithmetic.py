@@ -131,6 +131,8 @@ def _kind(
 ) -> tuple[Kind | None, str]:
     """Return what a piece is where it stands; None for mere markup."""
     operand = before in {"number", "close", "percent", "unit"}
+    if group == "open" and operand and not _number_behind(text, end):
+        return "break", said  # a remark
     if group == "word":
         return _word(said, before, text, end, spaced=spaced, operand=operand)
     if group in {"op", "power"}:
@@ -198,7 +200,10 @@ def _runs(tokens: Iterator[Token]) -> Iterator[list[Token]]:
 
 
 def _statements(run: Sequence[Token]) -> Iterator[bool]:
-    """Yield of each statement of a run whether it is right."""
+    """Yield of each statement of a run whether it is right.
+
+    In a chain a number is held against the last side before it that was to compute.
+    """
     parts, signs = [list[Token]()], list[str]()
     for one in run:
         if one.kind in {"equal", "about"}:
@@ -206,15 +211,45 @@ def _statements(run: Sequence[Token]) -> Iterator[bool]:
             parts.append([])
         else:
             parts[-1].append(one)
+    computed: Sequence[Token] = ()
     for sign, left, right in zip(signs, parts, parts[1:], strict=False):
-        said = _holds(left, right, about=sign == "about")
+        computed = left if _works(left) else computed
+        last = left if _works(right) or not computed else computed
+        said = _holds(_before_equal(last), _behind_equal(right), about=sign == "about")
         if said is not None:
             yield said
 
 
+def _works(side: Sequence[Token]) -> bool:
+    return any(one.kind in {"op", "of"} for one in side)
+
+
+def _before_equal(side: Sequence[Token]) -> Sequence[Token]:
+    """Return what stands behind the last bracket that has no other: ``(3 + 4 = 7)``, ``a) 3 + 4 = 7``."""
+    lone = _lone(side)
+    return side[lone[-1] + 1 :] if lone else side
+
+
+def _behind_equal(side: Sequence[Token]) -> Sequence[Token]:
+    """Return what stands before the first bracket that has no other."""
+    lone = _lone(side)
+    return side[: lone[0]] if lone else side
+
+
+def _lone(side: Sequence[Token]) -> list[int]:
+    """Return where brackets without another stand, in order."""
+    opened, closed = list[int](), list[int]()
+    for at, one in enumerate(side):
+        if one.kind == "open":
+            opened.append(at)
+        elif one.kind == "close":
+            opened.pop() if opened else closed.append(at)
+    return sorted((*closed, *opened))
+
+
 def _holds(left: Sequence[Token], right: Sequence[Token], *, about: bool) -> bool | None:
     """Say whether two sides are equal in any reading; None where they state no arithmetic."""
-    if not any(one.kind in {"op", "of"} for one in (*left, *right)):
+    if not (_works(left) or _works(right)):
         return None
     verdicts = []
     for continental in (False, True):

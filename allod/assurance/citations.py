@@ -2,7 +2,7 @@
 
 Every quoted passage of ``LEAST_WORDS`` words or more, and every passage set off by ``>``, must stand in the
 documents, white space, quotation marks, dashes, ligatures and capitals aside; a gap ("...") may leave out,
-not reorder. Every marker ([2], [1, 3], [2-4], [^1]) must name a source that the documents number, and a
+not reorder, and stands between words that stand together, two at least. Every marker ([2], [1, 3], [2-4], [^1]) must name a source that the documents number, and a
 passage directly before its marker must stand in that very source. There must be one of either.
 
 It does not say that the source bears out what is said of it.
@@ -44,6 +44,7 @@ _LABEL: Final = re.compile(
     r"|(?:source|document|doc|passage|context|chunk|excerpt|quelle|dokument)[ \t]{0,2}[#№]?(\d{1,4})\b)",
     re.IGNORECASE | re.MULTILINE,
 )
+_TOGETHER: Final = 2
 _GAP: Final = re.compile(r"\[?\(?\.\.\.\)?\]?")
 _SAME: Final = str.maketrans({
     **dict.fromkeys("“”„‟«»\u2039\u203a\"\u2018\u2019\u201a\u201b'`\u00b4「」*_\u00ad\u200b\ufeff", None),
@@ -113,10 +114,10 @@ def normal(text: str) -> str:
 def _stands(passage: str, text: str) -> bool:
     """Say whether the pieces of a passage stand in a text, in their order."""
     at = 0
-    for piece in _GAP.split(normal(passage)):
-        wanted = piece.strip(" .,;:!?")
+    pieces = [wanted for piece in _GAP.split(normal(passage)) if (wanted := piece.strip(" .,;:!?"))]
+    for wanted in pieces:
         found = text.find(wanted, at)
-        if found < 0:
+        if found < 0 or (len(pieces) > 1 and len(wanted.split()) < _TOGETHER):
             return False
         at = found + len(wanted)
     return True
@@ -184,8 +185,13 @@ def _measure(text: str, at: int) -> bool:
     return text[at] == '"' and at > 0 and text[at - 1].isdigit()
 
 
+def _says(word: str) -> bool:
+    """Tell whether there is a letter or a digit in a word."""
+    return any(map(str.isalnum, word))
+
+
 def _take(out: list[_Passage], passage: str, behind: str) -> None:
-    if len(passage.split()) < LEAST_WORDS:
+    if sum(map(_says, passage.split())) < LEAST_WORDS:
         return
     marker = _MARKER.search(behind)
     near = marker is not None and marker.start() <= _NEAR and not behind[: marker.start()].strip(" .,;)(")

@@ -5,7 +5,7 @@ Code is run against tests, compiled only, or as SQL over a schema in memory (``q
 The child gives up what the embedded engine's gives up (``engines.llamacpp.sandbox``): a seccomp filter leaves
 it no network, no process and no file to write; Landlock, where the kernel has it, no file to read but the
 program's own; limits bound processor time, memory and what it may say. Where there is no filter nothing is
-run.
+run. It is killed when the thread that started it ends, however that ends.
 
 Candidate and tests share one interpreter. Code that attacks its own tests there (an object equal to
 everything, a patched ``assert``) can forge a verdict; it cannot leave the child. Leaving early, by exit or

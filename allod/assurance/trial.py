@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import resource
+import select
 import sys
 import traceback
 from types import ModuleType
@@ -78,19 +79,28 @@ def _query(order: Order) -> str:
 _KINDS: Final = {"tests": _run, "compile": _compile, "query": _query}
 
 
-def _close(order: Order) -> str | None:
+def _close(order: Order, descriptor: int) -> str | None:
     """Give up everything that is not needed; returns why it could not be."""
     network_gone = sandbox.unshare_network()
+    sandbox.die_with(os.getppid())
+    if _unheard(descriptor):  # whoever asked was gone before: nobody would end this one
+        os._exit(1)
     sandbox.limit(order.memory_bytes, 0)
     resource.setrlimit(resource.RLIMIT_CPU, (order.cpu_s, order.cpu_s + 1))
     level, _ = sandbox.close_doors((), _NOWHERE, network_gone=network_gone)
     return f"{NO_SANDBOX}: the system gives no seccomp filter" if level == "none" else None
 
 
+def _unheard(descriptor: int) -> bool:
+    asked = select.poll()
+    asked.register(descriptor, 0)
+    return any(events & select.POLLERR for _, events in asked.poll(0))
+
+
 def main(descriptor: int) -> None:
     """Read the order, close the doors, run, and say one line."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
-    said = _close(order) or _KINDS[order.kind](order)
+    said = _close(order, descriptor) or _KINDS[order.kind](order)
     os.write(descriptor, said.encode("utf-8", "replace")[:MAX_SAID_BYTES])
     os._exit(0)
 

@@ -156,12 +156,14 @@ def events(made: Odds, ticks: Mapping[str, float]) -> list[Event]:
                 contains=one.contains,
             )
         )  # fmt: skip
+    taken = {one.title for one in out}
     for group, risks in (("risk", made.risk), ("flashpoint", made.flashpoint)):
         for name, risk in risks.items():
+            title = f"{risk.title} ({group})" if risk.title in taken else risk.title
             low, high = _besides(made, name, risk, ticks.get(name, 0.0))
             out.append(
                 Event(
-                    id=name, title=risk.title, group=group, low=yearly(low, years), high=yearly(high, years),
+                    id=name, title=title, group=group, low=yearly(low, years), high=yearly(high, years),
                     world=together(risk.worlds), days=(float(risk.days.low), float(risk.days.high)),
                 )
             )  # fmt: skip
@@ -243,11 +245,12 @@ class Year:
         """Decide what comes: of the scenarios at most one; a risk that one contains comes with it alone."""
         out: dict[str, NDArray[np.bool_]] = {}
         scenarios = [one for one in self.events if one.group == "scenario"]
+        room = sum(one.high for one in scenarios) <= 1  # each keeps its place when odds of another change
         edge = np.zeros(self._draws.draws)
         for one in scenarios:
             upper = edge + odds[one.id]
             out[one.id] = (self._draws.scenario >= edge) & (self._draws.scenario < upper)
-            edge = upper
+            edge = edge + one.high if room else upper
         for one in self.events:
             if one.group == "scenario":
                 continue

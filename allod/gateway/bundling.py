@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from allod.domain.errors import Integrity, Invalid
-from allod.gateway import ownpacks, packs
+from allod.gateway import ownpacks, packs, planfacts
 from allod.receipts.commitment import pseudonym
 from allod.receipts.ids import new_id
 from allod.receipts.leaves import NoticeFacts
@@ -76,7 +76,7 @@ def gather(home: Home, vault: Vault, wanted: Wanted, *, now_ms: int) -> tuple[Co
         out.append(pieces.text("prices", "prices", _as_of(raw), raw))
     if wanted.catalogue is not None:
         raw = _small(wanted.catalogue)
-        content.catalogue("catalogue", raw, now_ms)
+        planfacts.readable("catalogue", content.catalogue("catalogue", raw, now_ms))
         out.append(pieces.text("catalogue", "catalogue", _as_of(raw), raw))
     if wanted.trust:
         paths = {path.name: path for path in wanted.trust}

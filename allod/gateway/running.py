@@ -12,7 +12,7 @@ import msgspec
 from allod.domain.money import rfc3339
 from allod.engines.contract import EngineFault
 from allod.engines.outbox import Outbox
-from allod.gateway import capabilities, changes, compose, declassifying
+from allod.gateway import capabilities, changes, compose, declassifying, speculating
 from allod.gateway.app import Application
 from allod.gateway.catalogue import Catalogue
 from allod.gateway.deferring import queued
@@ -174,7 +174,8 @@ def _record_start(
 def _ground(setting: Setting, wall: Wall | None) -> dict[str, str]:
     """Return what a start stands on: the vault's state, and under the air gap who asked for it."""
     gap = {"air_gap": setting.gap, "wall": "none" if wall is None else wall.name} if setting.gap else {}
-    return {**gap, **_vault(setting.vault)}
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    return {**gap, **_vault(setting.vault), **speculating.noted(setting.home, setting.fleet, now)}
 
 
 def _vault(vault: Vault) -> dict[str, str]:
@@ -197,6 +198,8 @@ def _notices(setting: Setting, gateway: Gateway) -> list[str]:
     out += [
         f"{line.source} does not count for {line.deployment}: {line.why}" for line in setting.proven.ignored
     ]
+    drafts = speculating.checked(setting, gateway.now_ms())
+    out += [f"{one.told()}; {one.remedy}" for one in drafts if not one.used]
     out += [f"{w.rule} is waived by {w.signer}: {w.reason}" for w in setting.fleet.tenant.relax]
     if setting.supplied.generation is not None:
         out += filter(None, (setting.supplied.generation.old(rfc3339(gateway.now_ms())),))

@@ -87,7 +87,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         from allod.planner.speculation import decide  # noqa: PLC0415 (only where there is a draft)
 
         low = Decimal("NaN") if self.whole.speed_up is None else Decimal(self.whole.speed_up[1])
-        return decide(float(low), self.different, accept_different=self.accept_different)
+        drafted, accept = self.whole.drafted, self.accept_different
+        return decide(float(low), self.different, drafted=drafted, accept_different=accept)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,7 +238,7 @@ def _standing(home: Home, deployment: Deployment, now_ms: int) -> Standing:
         why = f"the measurement of {measured.at[:10]} is older than {MAX_AGE_DAYS} days"
         return msgspec.structs.replace(found, why=why)
     used, why = measured.decided()
-    remedy = "" if used else f"take `draft` out, or {found.remedy} where something changed"
+    remedy = "" if used else f"take `draft` out; where something changed, {found.remedy}"
     return msgspec.structs.replace(
         found, used=used, why=f"{why} (measured {measured.at[:10]})", remedy=remedy
     )

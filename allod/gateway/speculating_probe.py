@@ -25,7 +25,7 @@ from allod.engines.llamacpp.driver import LlamaCpp
 from allod.gateway import compose, speculating
 from allod.gateway.speculating import Line, Measured
 from allod.gateway.toml import Table
-from allod.planner.speculation import Found, Pair, Timed, evaluate
+from allod.planner.speculation import LEAST_PROMPTS, Found, Pair, Timed, evaluate
 from allod.policy.policy import Policy, PolicyQuestion
 from allod.receipts.canonical import canonical
 from allod.receipts.commitment import digest
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 PROBE: Final = "allod-plan-speculate"
 CLASS: Final = "public"
+PASSES: Final = 2
+"""Of a round: which child is started first, and which asked, is not the same in both. A child started after
+another is faster or slower for that alone (1.3 times here), as plain against plain shows; so it cancels."""
 MAX_PROMPTS: Final = 256
 MAX_FILE_BYTES: Final = 1 << 20
 _MEMINFO: Final = Path("/proc/meminfo")
@@ -56,7 +59,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked: every prompt in so many rounds, answers at most so long."""
+    """What is asked: every prompt twice in each round, answers at most so long."""
 
     prompts: tuple[Prompt, ...]
     rounds: int
@@ -65,7 +68,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def steps(self) -> int:
         """How many pairs there will be."""
-        return self.rounds * len(self.prompts)
+        return PASSES * self.rounds * len(self.prompts)
 
     @property
     def digest(self) -> str:
@@ -77,7 +80,7 @@ def read_prompts(file: Path | None) -> tuple[Prompt, ...]:
     """Read prompts: the shipped ones, a TOML of ``[[prompt]]`` with kind and text, or a text, one a line.
 
     Raises:
-        Invalid: the file is too large, not UTF-8 or not of this form, or holds too many prompts.
+        Invalid: the file is too large, not UTF-8 or not of this form, or holds too few or too many prompts.
 
     """
     if file is None:
@@ -95,8 +98,13 @@ def read_prompts(file: Path | None) -> tuple[Prompt, ...]:
         raise Invalid(
             f"{name} cannot be read", str(fault)[:200], "save it as UTF-8", param="prompts"
         ) from None
-    if not 0 < len(found) <= MAX_PROMPTS:
-        raise Invalid(f"{name} holds {len(found)} prompts", f"expected 1 to {MAX_PROMPTS}", param="prompts")
+    if not LEAST_PROMPTS <= len(found) <= MAX_PROMPTS:
+        raise Invalid(
+            f"{name} holds {len(found)} prompts",
+            f"expected {LEAST_PROMPTS} to {MAX_PROMPTS}: of fewer nothing follows for the next one",
+            "give more, of the kinds this deployment is asked",
+            param="prompts",
+        )
     return found
 
 
@@ -136,20 +144,20 @@ def lawful(setting: Setting, names: tuple[str, ...]) -> None:
         )
 
 
-async def one_round(ask: Ask, order: Order, turn: int, step: Callable[[], None]) -> list[Pair]:
-    """Ask everything both ways; who is first changes from prompt to prompt and from round to round.
+async def one_pass(ask: Ask, order: Order, turn: int, step: Callable[[], None]) -> list[Pair]:
+    """Ask everything both ways; who is first changes from prompt to prompt and from pass to pass.
 
     One prompt goes before, to warm caches and clocks, and is not counted.
     """
-    found = []
+    found, turns = [], turn // PASSES
     for drafting in (False, True):
-        await ask(drafting, order.prompts[turn % len(order.prompts)].text, order.max_tokens)
+        await ask(drafting, order.prompts[turns % len(order.prompts)].text, order.max_tokens)
     for number, prompt in enumerate(order.prompts):
         first = (turn + number) % 2 == 1
         one = await ask(first, prompt.text, order.max_tokens)
         other = await ask(not first, prompt.text, order.max_tokens)
         plain, draft = (other, one) if first else (one, other)
-        found.append(Pair(prompt=number, kind=prompt.kind, round=turn, plain=plain, draft=draft))
+        found.append(Pair(prompt=number, kind=prompt.kind, round=turns, plain=plain, draft=draft))
         step()
     return found
 
@@ -197,8 +205,8 @@ async def measure(
     pairs: list[Pair] = []
     runs: list[_Run] = []
     try:
-        for turn in range(order.rounds):
-            found, run = await _round(setting, deployment, order, turn, step)
+        for turn in range(PASSES * order.rounds):
+            found, run = await _pass(setting, deployment, order, turn, step)
             pairs += found
             runs.append(run)
     except EngineFault as fault:
@@ -222,18 +230,18 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: tuple[int, int]
 
 
-async def _round(
+async def _pass(
     setting: Setting, deployment: Deployment, order: Order, turn: int, step: Callable[[], None]
 ) -> tuple[list[Pair], _Run]:
-    """Load both anew, ask everything, end them (raises ``EngineFault``)."""
+    """Load both anew, this one or that one first, ask everything, end them (raises ``EngineFault``)."""
     given = msgspec.structs.replace(compose.context(setting), drafts=None)
     plain = LlamaCpp(msgspec.structs.replace(deployment, draft=None), given)
     draft = LlamaCpp(deployment, given)
     try:
-        await plain.start()
-        await draft.start()
+        for driver in (plain, draft) if turn % PASSES else (draft, plain):
+            await driver.start()
         started = _alive(plain, draft)
-        found = await one_round(_asking(plain, draft), order, turn, step)
+        found = await one_pass(_asking(plain, draft), order, turn, step)
         run = _run(plain, draft)
         _alive(plain, draft, before=started)
     finally:

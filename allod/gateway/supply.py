@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from allod.metering.book import Book
     from allod.store.home import Home
     from allod.store.store import Store
-    from allod.vault.bundle.content import Told
+    from allod.vault.bundle.content import Catalogue, Told
     from allod.vault.bundle.importing import Imported
     from allod.vault.bundle.importing import Packs as Arrived
     from allod.vault.vault import Vault
@@ -48,6 +48,7 @@ class Supplied(msgspec.Struct, frozen=True, kw_only=True):
         packs: in place of shipped ones of the same id.
         books: price books, laid over the shipped one by day.
         catalogue: what is said of models, by name, for whoever lists them.
+        facts: catalogues with facts for plans, each with its digest and the digest of its bundle.
         roots: (item/file, bytes) of trust roots.
 
     """
@@ -56,6 +57,7 @@ class Supplied(msgspec.Struct, frozen=True, kw_only=True):
     packs: tuple[Found, ...] = ()
     books: tuple[Book, ...] = ()
     catalogue: dict[str, Told] = {}
+    facts: tuple[tuple[Catalogue, str, str], ...] = ()
     roots: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -103,13 +105,16 @@ def supplied(home: Home) -> Supplied:
     at_ms = _far(found)
     books: list[Book] = []
     told: dict[str, Told] = {}
+    facts: list[tuple[Catalogue, str, str]] = []
     roots: list[tuple[str, bytes]] = []
     for item in found.items:
         if item.kind == "prices":
             books += [content.prices(item.name, held.read(file), at_ms) for file in item.files]
         elif item.kind == "catalogue":
             for file in item.files:
-                told |= content.catalogue(item.name, held.read(file), at_ms).models
+                brought = content.catalogue(item.name, held.read(file), at_ms)
+                told |= brought.models
+                facts += [(brought, file.digest, item.origin.digest)] if brought.plans else []
         elif item.kind == "trust":
             roots += [(f"{item.name}/{path}", raw) for path, raw in held.files(item).items()]
     return Supplied(
@@ -117,6 +122,7 @@ def supplied(home: Home) -> Supplied:
         packs=tuple(_packs(held, found)),
         books=tuple(books),
         catalogue=told,
+        facts=tuple(facts),
         roots=tuple(roots),
     )
 
@@ -225,6 +231,8 @@ def _notice(store: Store, held: Supply, one: Generation, tenant: str, now_ms: in
 class Judge:
     """Says of a bundle's packs, before anything of it serves, whether this home could start with them.
 
+    And of its facts for plans, whether a plan could be made with them.
+
     A pack that is in force here and may allow more than the version before it needs two signers of the
     bundle, as a pack of the home needs two signatures; a first version, which only forbids, needs one.
     """
@@ -238,8 +246,19 @@ class Judge:
         Raises:
             Invalid: the home has a pack of its own of this id, or configuration and packs do not fit.
             Refused: a pack widens and one signer signed.
+            Integrity: facts of a catalogue describe no device or model that can be planned with.
 
         """
+        return (*self._packs(arrived), *self._facts(arrived))
+
+    def _facts(self, arrived: Arrived) -> tuple[Step, ...]:
+        from allod.gateway import planfacts  # noqa: PLC0415 (only where there are facts)
+
+        for name, brought in arrived.catalogues:
+            planfacts.readable(name, brought)
+        return tuple(_said(f"facts of {name}", planfacts.counted(one)) for name, one in arrived.catalogues)
+
+    def _packs(self, arrived: Arrived) -> tuple[Step, ...]:
         if not arrived.packs:
             return ()
         before = find(*packs(self._home), *own_packs(own_folder(self._home)))

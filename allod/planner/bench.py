@@ -107,8 +107,10 @@ def _mixed(row: Mapping[str, Any], metric: str, span: Callable[[Case], Span]) ->
     first = span(_placed(row, "first"))
     counted = case.osl + (case.isl if metric == "tok_s_total" else 0.0)
 
+    turns = max(streams / max(case.numbers()["slots"], 1.0), 1.0)
+
     def rate(one: float, two: float) -> float:
-        return 1e3 * streams * counted / (one + case.osl * two)
+        return 1e3 * streams * counted / max(one + case.osl * two, turns * case.osl * two)
 
     return {
         "value": rate(first.ms, step.ms),

@@ -1,27 +1,47 @@
-"""Devices, models and grids the planner knows: dated rows with a source; a blank is not known, never zero."""
+"""Devices, models and grids the planner knows: dated rows with a source; a blank is not known, never zero.
+
+What ships is one catalogue; ``overlay`` lays what bundles and files brought over it. ``using`` says in which
+one the functions of this module look: a command says so once, whoever says nothing has what ships.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import functools
+import hashlib
 import importlib.resources
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from allod.domain.errors import Invalid
 from allod.planner.architecture import Architecture, from_row
 
+if TYPE_CHECKING:
+    from allod.vault.bundle.facts import PointFacts
+
 GB: Final = 1 << 30
 """Makers write the memory of a device as GB and build GiB."""
+TABLES: Final = (
+    "aliases.csv",
+    "configs.json",
+    "devices.csv",
+    "grid.csv",
+    "measured.csv",
+    "models.csv",
+    "speed_configs.json",
+)
+"""What ships as facts, the measured points among them."""
 _SUFFIXES: Final = re.compile(r"-(instruct|chat|it|base|hf|fp8|nvfp4|bf16|fp4|gguf|awq|gptq|v0\.1)(?=-|$)")
 
 
@@ -85,6 +105,141 @@ class GridRow(msgspec.Struct, frozen=True, kw_only=True):
     source: str
 
 
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where rows of a catalogue are from: day, digest of the file, its source, and who vouches for it.
+
+    ``rank`` decides between rows of one day: a file (2) before a bundle (1) before what ships (0).
+    """
+
+    as_of: date
+    digest: str
+    source: str
+    vouched: str
+    rank: int = 0
+
+
+class Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that is not used, because another of the same name is newer."""
+
+    kind: str
+    id: str
+    as_of: date
+    origin: Origin
+    used: date
+    by: Origin
+
+
+SHIPPED: Final = "shipped"
+BY_HAND: Final = "handed over with the command, signed by nobody"
+
+
+class Catalogue:
+    """Rows by name, each with its origin, and how names are found.
+
+    Args:
+        devices, models, grids: rows by id; those that ship first.
+        points: measurements besides those that ship, as ``facts.PointFacts``, each with its origin.
+        layers: the origins there are, the newest first, the shipped one among them.
+        origins: by kind (``device``, ``model``, ``grid``) and id, those that are not shipped.
+        passed: rows that are not used.
+
+    """
+
+    def __init__(
+        self,
+        devices: Mapping[str, Device],
+        models: Mapping[str, ModelCard],
+        grids: Mapping[str, GridRow],
+        *,
+        layers: tuple[Origin, ...],
+        points: tuple[tuple[PointFacts, Origin], ...] = (),
+        origins: Mapping[tuple[str, str], Origin] | None = None,
+        passed: tuple[Passed, ...] = (),
+    ) -> None:
+        self.devices, self.models, self.grids = devices, models, grids
+        self.layers, self.points, self.passed = layers, points, passed
+        self._origins: Final = {} if origins is None else origins
+        self._base: Final = next((one for one in layers if one.rank == 0), layers[-1])
+
+    def origin(self, row: Device | ModelCard | GridRow) -> Origin:
+        """Return where a row is from; one that is not of this catalogue was handed over with the command."""
+        kind, name, held = _place(self, row)
+        if held is row:
+            return self._origins.get((kind, name), self._base)
+        return Origin(as_of=row.as_of, digest="", source=row.source, vouched=BY_HAND, rank=2)
+
+    @functools.cached_property
+    def device_names(self) -> Mapping[str, str]:
+        """Spellings of devices and the ids they mean: ids before aliases before names."""
+        out = {spelt(one): one for one in self.devices}
+        for alias, one in _aliases().items():
+            if one in self.devices:
+                out.setdefault(spelt(alias), one)
+        for row in self.devices.values():
+            out.setdefault(spelt(row.name), row.id)
+        return MappingProxyType(out)
+
+    @functools.cached_property
+    def model_names(self) -> Mapping[str, str]:
+        """Spellings of models and the ids they mean; where two have one, the first."""
+        out = {spelt(one): one for one in self.models}
+        for one in self.models:
+            for key in (spelt(one), spelt(one.rsplit("/", 1)[-1])):
+                for short in (
+                    key,
+                    _SUFFIXES.sub("", key),
+                    _SUFFIXES.sub("", key).replace("meta-llama-", "llama-"),
+                ):
+                    out.setdefault(short, one)
+        for alias, one in _aliases().items():
+            if one in self.models:
+                out.setdefault(spelt(alias), one)
+        return MappingProxyType(out)
+
+    def find_device(self, name: str) -> Device:
+        """Return a device by its id or a usual spelling (raises ``Invalid``, see the function)."""
+        plain = spelt(re.sub(r"\s*\(.*\)\s*$", "", name))
+        found = self.device_names.get(plain)
+        if found is not None:
+            return self.devices[found]
+        near = _nearest(plain, self.devices)
+        raise Invalid(
+            f"no device {name[:60]!r} is known",
+            f"the nearest are {near}" if near else "nothing in the catalogue is near it",
+            "name one of these, or pass --device-facts FILE, a TOML with mem_gb, mem_bw_gbs, ...",
+            param="device",
+        )
+
+    def find_model(self, name: str) -> ModelCard:
+        """Return a model by id or a usual spelling (raises ``Invalid``, see the function)."""
+        known, full = self.model_names, spelt(re.sub(r"\s*\(.*\)\s*$", "", name))
+        last = spelt(name.rsplit("/", 1)[-1])
+        for key in (full, last, _SUFFIXES.sub("", full), _SUFFIXES.sub("", last)):
+            for spelling in (key, key.replace("meta-llama-", "llama-")):
+                if spelling in known:
+                    return self.models[known[spelling]]
+        begins = {known[key] for key in known if key.startswith(f"{last}-")}
+        if len(begins) == 1:
+            return self.models[begins.pop()]
+        near = ", ".join(sorted(begins)[:6]) or _nearest(last, self.models)
+        raise Invalid(
+            f"no model {name[:60]!r} is known",
+            f"the nearest are {near}" if near else "nothing in the catalogue is near it",
+            "name one of these, or pass --config config.json or --file model.gguf",
+            param="model",
+        )
+
+
+def _place(
+    held: Catalogue, row: Device | ModelCard | GridRow
+) -> tuple[str, str, Device | ModelCard | GridRow | None]:
+    if isinstance(row, Device):
+        return "device", row.id, held.devices.get(row.id)
+    if isinstance(row, ModelCard):
+        return "model", row.id, held.models.get(row.id)
+    return "grid", row.iso3, held.grids.get(row.iso3)
+
+
 def rows(name: str) -> list[dict[str, str]]:
     """Read one packaged table (``devices.csv``, ...); every cell is text, a blank is empty."""
     text = importlib.resources.files("allod.planner").joinpath("data", name).read_text("utf-8")
@@ -133,13 +288,8 @@ def device_from(row: Mapping[str, str]) -> Device:
 
 
 @functools.cache
-def devices() -> Mapping[str, Device]:
-    """Return every device of the catalogue by its id."""
-    return MappingProxyType({row["id"]: device_from(row) for row in rows("devices.csv")})
-
-
-@functools.cache
-def _configs() -> Mapping[str, Any]:
+def configs() -> Mapping[str, Any]:
+    """Return the configurations that ship, by model."""
     text = importlib.resources.files("allod.planner").joinpath("data", "configs.json").read_text("utf-8")
     return json.loads(text)  # type: ignore[no-any-return]
 
@@ -169,32 +319,84 @@ def card_from(row: Mapping[str, str], config: Mapping[str, Any] | None) -> Model
     )
 
 
-@functools.cache
-def models() -> Mapping[str, ModelCard]:
-    """Return every model of the catalogue by its id."""
-    configs = _configs()
-    return MappingProxyType(
-        {row["id"]: card_from(row, configs.get(row["config_id"] or row["id"])) for row in rows("models.csv")}
+def grid_from(row: Mapping[str, str]) -> GridRow:
+    """Build the electricity of a country of a row of ``grid.csv``."""
+    year = _number(row, "year")
+    return GridRow(
+        iso3=row["iso3"],
+        country=row["country"],
+        carbon_g_kwh=_number(row, "carbon_gco2_kwh"),
+        low_carbon_share=_number(row, "low_carbon_share"),
+        water_l_kwh=_number(row, "water_l_kwh"),
+        year=None if year is None else int(year),
+        as_of=date.fromisoformat(row["as_of"]),
+        source=row["source"],
     )
 
 
+def shipped_digest() -> str:
+    """Return the SHA-256 over names and digests of everything that ships as facts."""
+    folder = importlib.resources.files("allod.planner").joinpath("data")
+    lines = [f"{hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest()}  {name}\n" for name in TABLES]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
 @functools.cache
+def shipped() -> Catalogue:
+    """Return the catalogue that comes with the program; its day is that of its newest row."""
+    found = configs()
+    machines = {row["id"]: device_from(row) for row in rows("devices.csv")}
+    cards = {
+        row["id"]: card_from(row, found.get(row["config_id"] or row["id"])) for row in rows("models.csv")
+    }
+    grids = {row["iso3"]: grid_from(row) for row in rows("grid.csv")}
+    days = [date.fromisoformat(row["as_of"]) for name in TABLES[2:6] for row in rows(name)]
+    return Catalogue(
+        MappingProxyType(machines),
+        MappingProxyType(cards),
+        MappingProxyType(grids),
+        layers=(
+            Origin(
+                as_of=max(days),
+                digest=shipped_digest(),
+                source="public sources, named in every row",
+                vouched=SHIPPED,
+            ),
+        ),
+    )
+
+
+_READ: Final[ContextVar[Callable[[], Catalogue]]] = ContextVar("catalogue", default=shipped)
+
+
+def current() -> Catalogue:
+    """Return the catalogue in use (raises what reading it raises)."""
+    return _READ.get()()
+
+
+@contextlib.contextmanager
+def using(read: Callable[[], Catalogue]) -> Iterator[None]:
+    """Use another catalogue inside; it is read when it is first asked for, once."""
+    token = _READ.set(functools.cache(read))
+    try:
+        yield
+    finally:
+        _READ.reset(token)
+
+
+def devices() -> Mapping[str, Device]:
+    """Return every device of the catalogue by its id."""
+    return current().devices
+
+
+def models() -> Mapping[str, ModelCard]:
+    """Return every model of the catalogue by its id."""
+    return current().models
+
+
 def grid() -> Mapping[str, GridRow]:
     """Return the electricity of every country by ISO 3166-1 alpha-3 code."""
-    out = {}
-    for row in rows("grid.csv"):
-        year = _number(row, "year")
-        out[row["iso3"]] = GridRow(
-            iso3=row["iso3"],
-            country=row["country"],
-            carbon_g_kwh=_number(row, "carbon_gco2_kwh"),
-            low_carbon_share=_number(row, "low_carbon_share"),
-            water_l_kwh=_number(row, "water_l_kwh"),
-            year=None if year is None else int(year),
-            as_of=date.fromisoformat(row["as_of"]),
-            source=row["source"],
-        )
-    return MappingProxyType(out)
+    return current().grids
 
 
 def spelt(name: str) -> str:
@@ -202,6 +404,7 @@ def spelt(name: str) -> str:
     return re.sub(r"[\s_/:.]+", "-", name.strip().lower()).strip("-")
 
 
+@functools.cache
 def _aliases() -> Mapping[str, str]:
     return {row["alias"]: row["id"] for row in rows("aliases.csv")}
 
@@ -226,39 +429,7 @@ def find_device(name: str, own: Path | None = None) -> Device:
         from allod.planner.own import own_device  # noqa: PLC0415 (only with a file)
 
         return own_device(own, name)
-    plain = spelt(re.sub(r"\s*\(.*\)\s*$", "", name))
-    found = {spelt(one.id): one for one in devices().values()} | {
-        spelt(one.name): one for one in devices().values()
-    }
-    alias = {spelt(a): i for a, i in _aliases().items()}
-    device = found.get(plain) or found.get(spelt(alias.get(plain, "")))
-    if device is None:
-        near = _nearest(plain, devices())
-        raise Invalid(
-            f"no device {name[:60]!r} is known",
-            f"the nearest are {near}" if near else "nothing in the catalogue is near it",
-            "name one of these, or pass --device-facts FILE, a TOML with mem_gb, mem_bw_gbs, ...",
-            param="device",
-        )
-    return device
-
-
-@functools.cache
-def _model_names() -> Mapping[str, str]:
-    out: dict[str, str] = {}
-    for one in models():
-        full = spelt(one)
-        for key in (full, spelt(one.rsplit("/", 1)[-1])):
-            for short in (
-                key,
-                _SUFFIXES.sub("", key),
-                _SUFFIXES.sub("", key).replace("meta-llama-", "llama-"),
-            ):
-                out.setdefault(short, one)
-    for alias, one in _aliases().items():
-        if one in models():
-            out.setdefault(spelt(alias), one)
-    return MappingProxyType(out)
+    return current().find_device(name)
 
 
 def find_model(name: str, own: Path | None = None) -> ModelCard:
@@ -272,19 +443,4 @@ def find_model(name: str, own: Path | None = None) -> ModelCard:
         from allod.planner.own import own_model  # noqa: PLC0415 (only with a file)
 
         return own_model(own, name)
-    known, full = _model_names(), spelt(re.sub(r"\s*\(.*\)\s*$", "", name))
-    last = spelt(name.rsplit("/", 1)[-1])
-    for key in (full, last, _SUFFIXES.sub("", full), _SUFFIXES.sub("", last)):
-        for spelling in (key, key.replace("meta-llama-", "llama-")):
-            if spelling in known:
-                return models()[known[spelling]]
-    begins = {known[key] for key in known if key.startswith(f"{last}-")}
-    if len(begins) == 1:
-        return models()[begins.pop()]
-    near = ", ".join(sorted(begins)[:6]) or _nearest(last, models())
-    raise Invalid(
-        f"no model {name[:60]!r} is known",
-        f"the nearest are {near}" if near else "nothing in the catalogue is near it",
-        "name one of these, or pass --config config.json or --file model.gguf",
-        param="model",
-    )
+    return current().find_model(name)

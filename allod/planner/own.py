@@ -12,25 +12,10 @@ from allod.domain.errors import Invalid
 from allod.planner.architecture import from_config, from_gguf, from_safetensors
 from allod.planner.catalogue import Device, ModelCard, device_from
 from allod.planner.files import read_config_file
+from allod.vault.bundle.facts import DEVICE_NUMBERS as NUMBERS
+from allod.vault.bundle.facts import DEVICE_TEXTS as TEXTS
 
-NUMBERS: Final = {
-    "mem_gb": 1e6, "mem_bw_gbs": 1e9, "bf16_dense_tflops": 1e9, "fp8_dense_tflops": 1e9,
-    "fp4_dense_tflops": 1e9, "int8_dense_tops": 1e9, "tdp_w": 1e6, "allin_kw_per_gpu": 1e4,
-    "scaleup_gbs_unidir": 1e6,
-    "scaleup_domain": 1e5, "price_usd": 1e9, "owner_usd_per_gpu_h": 1e5, "neocloud_usd_per_gpu_h": 1e5,
-    "rental3y_usd_per_gpu_h": 1e5,
-}  # fmt: skip
-"""Numeric keys of a device and the largest value that can be meant."""
-TEXTS: Final = (
-    "name",
-    "vendor",
-    "maker_jurisdiction",
-    "device_class",
-    "tier",
-    "source",
-    "note",
-    "price_note",
-)
+MOST_BYTES: Final = 1 << 20
 
 
 def _wrong(path: Path, why: str) -> Invalid:
@@ -50,8 +35,12 @@ def own_device(path: Path, name: str) -> Device:
 
     """
     try:
-        data = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise _wrong(path, f"it is over {MOST_BYTES} bytes")
+        data = tomllib.loads(raw.decode(), parse_float=Decimal)
+    except (ValueError, ArithmeticError, RecursionError, OSError) as error:
         raise _wrong(path, str(error)[:160]) from error
     row: dict[str, str] = {"id": str(data.pop("id", name))[:100]}
     for key in TEXTS:

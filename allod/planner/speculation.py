@@ -1,12 +1,12 @@
 """Does a draft pay? Paired timings of the same prompts with and without it, and what follows from them.
 
-Each prompt is answered both ways in every round, one right after the other, so that what else the machine does
-meets both alike; what counts is log(plain / draft) of the time of a token. Two things make it differ from
-chance: which prompts were taken, and in which round; an own engine is loaded anew for each round, for where a
-process lands among the processors and in memory stays with it for its life. The interval adds both: half its
-width is the root of the summed squares of Student's intervals (W. S. Gosset, "The probable error of a mean",
-Biometrika 6, 1908) over the prompts' means and over the rounds' means, on the log scale. What is neither is in
-both, so it is rather too wide. It holds for prompts of kinds like those measured.
+Each prompt is answered both ways twice in every round, one right after the other, so that what else the
+machine does meets both alike; what counts is log(plain / draft) of the time of a token. Two things make it
+differ from chance: which prompts were taken, and in which round; an own engine is loaded anew for each pass,
+for where a process lands among the processors and in memory stays with it for its life. The interval adds
+both: half its width is the root of the summed squares of Student's intervals (W. S. Gosset, "The probable
+error of a mean", Biometrika 6, 1908) over the prompts' means and over the rounds' means, on the log scale.
+What is neither is in both, so it is rather too wide. It holds for prompts of kinds like those measured.
 """
 
 from __future__ import annotations
@@ -143,15 +143,24 @@ def evaluate(pairs: Sequence[Pair]) -> Found:
     )
 
 
-def decide(low: float, different: int, *, accept_different: bool = False) -> tuple[bool, str]:
+def decide(
+    low: float, different: int, *, drafted: int | None = None, accept_different: bool = False
+) -> tuple[bool, str]:
     """Say whether a draft is to be used, and why: the interval's lower bound must be above 1.1.
 
     Args:
         low: lower bound of the speed-up; one that is no number counts as none.
         different: prompts whose answers differ.
+        drafted: tokens the draft proposed; an engine says nothing of a draft it cannot use, and drafts none.
+            None where nobody tells.
         accept_different: whether somebody said that this may be.
 
     """
+    if drafted == 0:
+        return (
+            False,
+            "not one token was drafted: another vocabulary, or the engine cannot use it",
+        )
     if not low > LEAST_SPEED_UP:
         return False, f"the lower bound of its speed-up, {low:.2f}, is not above {LEAST_SPEED_UP}"
     if different and not accept_different:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allod.routing.courses import Course
     from allod.routing.stopping import Fitted
 
-FLOOR: Final = 0.001
+FLOOR: Final = 0.003
 TASK_FLOOR: Final = -0.007
 """Least mean change of quality out of fold, of all prompts and of each task, to choose a course by: stricter
 than what is promised (-0.005 and -0.01), by what the choice itself flatters."""

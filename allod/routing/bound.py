@@ -37,6 +37,8 @@ GRIDS: Final = {len(one): one for one in (COARSE, GRID)}
 """A stream says by the number of its wealths which grid it was begun on; it goes on there."""
 _CAP: Final = 0.5
 """Of what a bet could lose at most, this share is staked: wealth never reaches zero."""
+_NARROWEST: Final = 0.0025
+"""Where a bet can lose nothing, it is taken to lose this: a step of the grid."""
 _APART: Final = 1.0
 """The log of a mean of two wealths is less than this (ln 2) below that of the greater one."""
 _PRIOR_N: Final = 4.0
@@ -90,7 +92,7 @@ def observe(wealth: Wealth, difference: float, alpha: float) -> Wealth:
     steady = math.sqrt(2 * math.log(1 / alpha) / (variance * (n + 1) * math.log(n + 2)))
     plug_in, growth = [], []
     for at, m in enumerate(wealth.grid):
-        most = _CAP / (1 + m) if m > -1 else _CAP / 0.0025
+        most = _CAP / (1 + m) if m > -1 else _CAP / _NARROWEST
         ahead = mean - m
         optimal = ahead / (variance + ahead * ahead)
         gain = difference - m
@@ -148,6 +150,14 @@ def merge(*some: Wealth) -> Wealth:
         plug_in=tuple(map(math.fsum, zip(*(one.plug_in for one in some), strict=True))),
         growth=tuple(map(math.fsum, zip(*(one.growth for one in some), strict=True))),
     )
+
+
+def possible(wealth: Wealth) -> bool:
+    """Say whether observations can have come to this: sums and wealths within what so many can make of them."""
+    n, room = wealth.n, 1e-6 * (wealth.n + 1)
+    sums = n >= 0 and abs(wealth.total) <= n + room and -room <= wealth.squares <= n + room
+    least, most = n * math.log1p(-_CAP) - room, n * math.log1p(_CAP * 2 / _NARROWEST) + room
+    return sums and all(least <= one <= most for one in (*wealth.plug_in, *wealth.growth))
 
 
 def _either(one: float, two: float) -> float:

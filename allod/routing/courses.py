@@ -223,7 +223,7 @@ def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float
 
     ``floor`` and ``task_floor`` are the least mean change of quality out of fold, of all prompts and of each
     task. No threshold is wider than ``WIDEST``, however well it did out of fold; all are narrowed together
-    until the floors are kept. From few prompts all three are stricter, as the choice is less sure.
+    until the floors are kept. From few prompts the threshold and the floor of a task are stricter.
     """
     of = fitted.of
     every = [
@@ -231,7 +231,7 @@ def courses(fitted: Fitted, pool: Sequence[int], floor: float, task_floor: float
     ]
     sizes = [int((of.task == task).sum()) for task in range(len(of.tasks))]
     seen = min(1.0, of.size / _ENOUGH)
-    floor, task_floor = floor + 0.003 * (1 - seen), task_floor + 0.005 * (1 - seen)
+    task_floor += 0.005 * (1 - seen)
     dared = sum(one <= WIDEST * seen**_CAUTION * (1 + 1e-9) for one in THRESHOLDS)
     for widest in range(dared - 1, -1, -1):
         picked = [_pick(curves, widest, task_floor * n) for curves, n in zip(every, sizes, strict=True)]

@@ -26,13 +26,19 @@ from typing import Final, Literal
 import msgspec
 
 from allod.domain.errors import Integrity, Invalid
-from allod.routing.bound import COARSE, GRID, GRIDS, Wealth, empty, lower, merge, observe, refutes
+from allod.routing.bound import COARSE, GRID, GRIDS, Wealth, empty, lower, merge, observe, possible, refutes
 
 _BETS: Final = (0.1, 0.3, 0.6)
 """Shares of the most a bet against the promise may stake: for slow, faster and sudden losses."""
 _AGAINST: Final = 0.5
 _FORMATS: Final = {len(COARSE): "allod-floor-1", len(GRID): "allod-floor-2"}
 """By the grid of its bounds: a floor goes on in the format it was begun in."""
+_MOST: Final = 10**12
+"""Audits and times shut: nobody comes to so many."""
+_LAST_MS: Final = 253_402_300_800_000
+"""The year 10000, UTC ms."""
+_HALVED: Final = 1_000
+"""So often a level is halved: no number is smaller by much."""
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,6 +297,10 @@ def from_bytes(body: bytes) -> tuple[Promise, State]:
         and all(len(rung.against) == len(_BETS) for rung in state.rungs)
         and 0 <= state.open <= len(promise.ladder)
         and min(state.shut, state.audits, state.at_ms) >= 0
+        and max(state.shut, state.audits) < _MOST
+        and state.at_ms < _LAST_MS
+        and all(possible(rung.wealth) and rung.wealth.n <= state.audits for rung in state.rungs)
+        and all(abs(one) <= rung.wealth.n + 1 for rung in state.rungs for one in rung.against)
     )
     if not sound or to_bytes(promise, state) != body:
         raise _broken("its parts do not fit together, or the bytes are not canonical")
@@ -303,7 +313,7 @@ def _broken(why: str) -> Integrity:
 
 def _level(promise: Promise, state: State) -> float:
     """Spend alpha: half of what is left after each time the ladder was shut."""
-    return promise.alpha / 2.0 ** (state.shut + 1) if state.shut else promise.alpha / 2.0
+    return promise.alpha / 2.0 ** min(state.shut + 1, _HALVED)
 
 
 def _opened(promise: Promise, state: State) -> int:

@@ -378,11 +378,18 @@ def plans(x: Exercise) -> None:
     )
     x.allod("plan", "tiers", "--svg", "t.svg")
     x.allod("plan", "claims")
+    x.allod("plan", "speed", "llama-3.1-8b", "--on", "rtx-4090", "--svg", "s.svg", "--html", "s.html")
+    x.allod("plan", "calibrate", "llama-3.1-8b", "--on", "rtx-4090", "--tpot-ms", "7.5")
+    beyond = ("--base-url", "http://192.0.2.7:9/v1", "--yes")
+    x.allod("plan", "calibrate", "llama-3.1-8b", "--on", "rtx-4090", *beyond, status=4)
     money = ("gpt-oss-120b", "--on", "h100", "--tokens-per-second", "900..1500", "--draws", "500")
     x.allod("plan", "cost", *money, "--country", "DEU", "--html", "c.html", "--svg", "c.svg")
     x.allod("plan", "npv", *money, "--html", "n.html")
     x.allod("plan", "prices")
     x.allod("plan", "prices", "--history", "deepseek-v4-pro", "--svg", "p.svg")
+    few = ("--rounds", "3", "--max-tokens", "4", "--svg", "q.svg")
+    x.allod("plan", "speculate", "ward-llm", "--draft", "reference-draft", *few)
+    x.allod("plan", "speculate")
 
 
 def drills(x: Exercise) -> None:

@@ -43,6 +43,12 @@ from allod.assurance.arithmetic import MAX_CHARS, checked
         ("7 \u2212 10 = \u22123", 1),
         ("(1 + 2) * 3 = 9", 1),
         ("the sum of 3 + 4 = 7", 1),
+        ("3 + 4 = 7 (as asked)", 1),
+        ("that is 84 (12 x 7 = 84)", 1),
+        ("(3 + 4 = 7)", 1),
+        ("a) 3 + 4 = 7", 1),
+        ("1/3 = 0.33 = 33 %", 2),
+        ("2/3 = 0.667 ≈ 0.7", 2),
     ],
 )
 def test_what_is_right_is_counted(said: str, right: int) -> None:
@@ -67,6 +73,12 @@ def test_what_is_right_is_counted(said: str, right: int) -> None:
         "9^9^9 = 5",
         "3 + 4 = 7" + " and 1 + 1 = 2" * 3_000,
         "1+" * 1_000 + "1 = 3",
+        "3 + 4 = 8 (as asked)",
+        "that is 84 (12 x 7 = 85)",
+        "(3 + 4 = 8)",
+        "a) 3 + 4 = 8",
+        "3 + 4 = 7.0 = 8",
+        "3 + 4 = 8 (wrong), 1 + 1 = 2",
     ],
 )
 def test_what_is_wrong_or_cannot_be_computed_fails(said: str) -> None:
@@ -83,6 +95,8 @@ def test_what_is_wrong_or_cannot_be_computed_fails(said: str) -> None:
         "3 km + 200 m = 3.2 km",
         "50 + 10% = 55",
         "3 of 4 = 75%",
+        "2(3 + 4) = 15",
+        "f(3 + 4) = 15",
         "3 + 4 = 7 + x",
         "if a == b",
         "3+4 => 7",

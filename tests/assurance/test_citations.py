@@ -51,6 +51,10 @@ def test_what_is_there_passes(said: str) -> None:
         '"visiting hours are from 15:00 to 16:00"',
         '"on floor 3 ... the ward has 24"',
         '"The ward has 24 beds',
+        '"... ... ... ..."',
+        '"* * * *"',
+        "> ' - ' -",
+        '"the ... ward ... is ... free"',
         "a[1] = 3",
     ],
 )

@@ -9,12 +9,13 @@ from drilled import NAMES, OPERATORS, at, decided, facts, gathered, losing, reco
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from allod.domain.decision import Estimated
 from allod.drills.fate import fates
 from allod.drills.run import drill
 from allod.drills.traffic import Gathering, held, repriced
 from allod.drills.worlds import Dearer, Lose, World, joined
 from allod.routing.plan import choose
-from allod.routing.question import DecisionFacts
+from allod.routing.question import DecisionFacts, DeploymentFacts
 from allod.routing.record import read_record, write_record
 from allod.routing.simulate import past_of
 
@@ -233,3 +234,29 @@ def test_every_uncovered_request_says_why(of: DecisionFacts, operator: str) -> N
             assert line.reasons
             assert line.reasons[0][0] == "world.removed"
             assert line.receipts
+
+
+def test_who_is_only_estimated_to_fail_comes_where_nobody_else_is_left() -> None:
+    """As the plan has it: too hard for everybody shuts nobody out."""
+
+    def one(name: str, success: str) -> DeploymentFacts:
+        value = Decimal(success)
+        return DeploymentFacts(
+            deployment=name, quality=Decimal("0.9"), cost_usd=Decimal(1), reserve_usd=Decimal(1),
+            estimate=Estimated(success=value, low=value, high=value, output_tokens=10, n=9),
+        )  # fmt: skip
+
+    of = DecisionFacts(
+        task=None, needs=("text",), input_tokens=1, min_quality=Decimal("0.8"), max_cost_usd=None,
+        deadline_ms=None, effort=None, objective="best", ordered=False,
+        candidates=(one("a", "0.9"), one("c", "0.5"), one("d", "0.6")),
+    )  # fmt: skip
+    assert [c.deployment for c in choose(of).able] == ["a"]
+    gathering = Gathering()
+    gathering.add(decided(record(of), 3))
+    traffic = gathering.traffic()
+    serves = {
+        gone: fates(traffic, at(losing(deployments=gone)))[0].serves
+        for gone in ((), ("a",), ("a", "d"), ("d",), ("a", "c", "d"))
+    }
+    assert serves == {(): "a", ("a",): "d", ("a", "d"): "c", ("d",): "a", ("a", "c", "d"): None}

@@ -426,6 +426,10 @@ def test_the_languages_a_configuration_may_name_are_those_that_are_compiled() ->
             ("large",),
         ),
         ({"base_passed": "numeric", "agreement": "passed"}, "numeric+agreement", None, ("large",)),
+        ({"agreement": "passed"}, "agreement", "other", ()),
+        ({"agreement": "failed"}, "agreement", None, ("large",)),
+        ({"base_failed": "answer=failed"}, "numeric", None, ("large",)),
+        ({"base_failed": "answer=failed", "agreement": "failed"}, "agreement", None, ("large",)),
     ],
 )
 def test_I8_whose_answer_is_delivered_follows_from_the_rule_and_what_the_receipt_says_of_checks(
@@ -438,6 +442,38 @@ def test_I8_whose_answer_is_delivered_follows_from_the_rule_and_what_the_receipt
     plan = cascade_of(rule, SimpleNamespace(name=TASK), who, fleet_)  # type: ignore[arg-type]
     found = decided(plan, said)
     assert (found.deliver, found.ask) == (deliver, then)
+
+
+@pytest.mark.parametrize(
+    ("check", "base", "second", "named", "why"),
+    [
+        (["agreement"], "4", "4", None, {"agreement": "passed"}),
+        (["agreement"], "4", "5", None, {"agreement": "failed"}),
+        (["numeric"], None, "4", None, {"base_failed": "answer=failed"}),
+        (["numeric"], "", "4", None, {"base_failed": "answer=unread"}),
+        (["numeric"], "4", "4", "tiny-1-b", {"base_failed": "answer=model"}),
+        (["numeric", "agreement"], "4", None, None, {"second_failed": "answer=failed", "agreement": "failed"}),
+    ],
+)
+def test_I8_whoever_could_not_answer_is_in_the_receipt_too(
+    tmp_path: Path, region: Region, trap: Trap, minds: Minds,
+    check: list[str], base: str | None, second: str | None, named: str | None, why: dict[str, str],
+) -> None:  # fmt: skip
+    own = {"check": check, "audit_share": Decimal("0.001"), "base": "small"}
+    with running(tmp_path, region, trap, own=own) as inside:
+        begun(inside, minds, base=says("4"), second=says("4"))
+        rules = standing(inside).promise.ladder
+        opened(inside, rules[0])
+        minds.says |= {"tiny-1": lambda _: base, "pico-2": lambda _: second}
+        if named is not None:
+            standing(inside).models["small"] = named
+        promise = standing(inside)
+        whole = ends(inside, ask(inside, 2).receipt)[0]
+        said = whole["floor"]
+        assert {name: said.get(name) for name in why} == why
+        plan = cascade_of(rules[0], inside.gateway.fleet.tasks[TASK], promise.who, inside.gateway.fleet)
+        found = decided(plan, said)
+        assert (found.deliver or found.ask[0]) == whole["deployment"]
 
 
 def test_what_says_nothing_of_checks_is_told() -> None:

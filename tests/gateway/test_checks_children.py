@@ -80,13 +80,23 @@ def test_what_takes_too_long_is_ended() -> None:
     asyncio.run(body())
 
 
-def test_a_child_that_waits_ends_with_its_gateway() -> None:
+WAITS = "child = await children._spare"
+SLEEPS = (
+    "child = await children._spare\n"
+    "    order = order_of('tests', 'import time; time.sleep(600)')\n"
+    "    asyncio.ensure_future(children.run(order, 600)); await asyncio.sleep(0.7)"
+)
+
+
+@pytest.mark.parametrize("busy", [WAITS, SLEEPS], ids=["waits", "sleeps"])
+def test_a_child_ends_with_its_gateway_also_one_that_uses_no_time(busy: str) -> None:
     script = (
         "import asyncio\n"
         "from allod.gateway.checks.children import Children\n"
+        "from allod.gateway.checks.probing import order_of\n"
         "async def body():\n"
         "    children = Children(); children.warm()\n"
-        "    child = await children._spare\n"
+        f"    {busy}\n"
         "    print(child.pid, flush=True)\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(body())\n"

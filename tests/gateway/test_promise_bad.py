@@ -12,7 +12,11 @@ import pytest
 from operators import Region
 from world import Trap, chat, until
 
+from allod.domain.errors import Unavailable
+from allod.gateway.promise import state as states
+from allod.gateway.promise import telling
 from allod.gateway.promise.state import BLIND
+from allod.receipts.notes import Signer
 from gateway.lineages import ends, log_of
 from gateway.promised import (
     TASK,
@@ -223,3 +227,44 @@ def test_prompts_made_to_look_easy_are_audited_like_all_others(
             if not settled(inside).state.open:
                 break
         assert standing(inside).state.shut == 1
+
+
+def test_what_the_log_does_not_take_is_in_no_bound_and_is_used_again_once_it_does(
+    tmp_path: Path, region: Region, trap: Trap, minds: Minds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where others told of their audits: a replay would else come to another state for ever (I8)."""
+    with running(tmp_path, region, trap, own={"audit_share": 1}) as inside:
+        begun(inside, minds)
+        one = standing(inside)
+        there = states.begin(
+            TASK, inside.gateway.fleet.tasks[TASK].cascade, one.promise.ladder, one.policy, one.who, 0
+        )
+        for n in range(5):
+            there.audited((0, 0), n)
+        body = telling.written(Signer("allod/00000002", b"2" * 32), [there], 1, 1)
+        digest = telling.keep(inside.world.paths, body)
+        part = telling.opened(body, [Signer("allod/00000002", b"2" * 32).key]).promises[0]
+        assert telling.take(one, "allod/00000002", part, digest)
+        inside.gateway.promises._notice(one, "promise", telling.facts("allod/00000002", part, digest), "told")
+        before, real = (one.proof, dict(one.models)), inside.gateway.notice
+
+        def full(*_: object, **__: object) -> str:
+            raise Unavailable("the log is full", "", "", kind="storage")
+
+        monkeypatch.setattr(inside.gateway, "notice", full)
+        ask(inside, 2)
+        settled(inside)
+        assert one.proof == before[0], "what is not in the log is not in the bound"
+        minds.named["tiny-1"] = "tiny-1-b"
+        ask(inside, 3)
+        settled(inside)
+        assert (one.proof, one.models) == before, "nor is a name that was not told"
+        assert one.turn(0.9).rule is None
+        assert one.trouble
+        monkeypatch.setattr(inside.gateway, "notice", real)
+        ask(inside, 4)
+        settled(inside)
+        assert (one.state.shut, one.trouble) == (1, ""), "both are told as soon as the log takes them"
+        inside.gateway.store.flush()
+        log = [leaf for leaf in log_of(inside) if leaf["kind"] == "notice"]
+        assert states.replayed(log, telling.finder(inside.world.paths))[TASK, one.policy] == one.proof

@@ -6,6 +6,7 @@ import functools
 import json
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -16,8 +17,8 @@ from operators import Region
 from world import Inside, Trap, World, until
 
 from allod.domain.errors import Integrity, Invalid, Refused
-from allod.domain.fleet import CascadeTask
-from allod.gateway.promise import rules, telling
+from allod.domain.fleet import CascadeTask, Deployment, Task
+from allod.gateway.promise import joining, rules, telling
 from allod.gateway.promise import state as states
 from allod.gateway.promise.joining import incoming
 from allod.gateway.promise.kept import every, path_of, put
@@ -252,6 +253,86 @@ def test_evidence_of_another_promise_or_another_model_is_not_taken() -> None:
     with pytest.raises(Invalid, match="answered as tiny-2 there and as tiny-1 here"):
         telling.take(here, ONE.key.name, part, "sha256:" + "1" * 64)
     assert here.state.audits == 1
+
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "in the year 3000000": ({"at_ms": 10**17}, {}),
+    "more audits than anybody makes": ({"audits": 10**19}, {}),
+    "fewer than no audits": ({}, {"n": -5}),
+    "wealth beyond all bets": ({}, {"plug_in": (1e308,) * len(floor.GRID)}),
+    "wealth below all bets": ({}, {"growth": (-1e308,) * len(floor.GRID)}),
+    "rich without an audit": ({}, {"n": 0, "plug_in": (9.0,) * len(floor.GRID)}),
+    "a sum beyond its audits": ({}, {"total": 1e308}),
+    "squares beyond their audits": ({}, {"squares": 1e308}),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_evidence_no_audits_can_come_to_is_refused_before_it_poisons_a_promise(what: str) -> None:
+    there = node([(0, 0)] * 60)
+    state, wealth = IMPOSSIBLE[what]
+    rung = there.state.rungs[0]
+    rung = msgspec.structs.replace(rung, wealth=msgspec.structs.replace(rung.wealth, **wealth))
+    there.state = msgspec.structs.replace(there.state, rungs=(rung,) * 2, **state)
+    with pytest.raises(Integrity):
+        telling.opened(telling.written(ONE, [there], 1, AT), [ONE.key])
+
+
+def test_evidence_from_after_today_is_not_taken() -> None:
+    here, there = served(), served()
+    there.state = msgspec.structs.replace(there.state, at_ms=AT + 3 * 86_400_000)
+    said = telling.opened(telling.written(ONE, [there], 1, AT), [ONE.key])
+    found = joining.join(
+        said, "sha256:" + "1" * 64, fleet=served_here(), pack="p", at_ms=AT, find=lambda *_: here,
+        record=lambda *_: True,
+    )  # fmt: skip
+    assert [(one.outcome, one.why[:28]) for one in found] == [("refused", "it tells of audits after tod")]
+    assert here.state.audits == 60
+
+
+def served_here() -> Any:
+    """A fleet whose task makes the promise of ``node``."""
+    own = CascadeTask(check=("numeric", "agreement"), max_loss=Decimal("0.1"))
+    one = Deployment(id="r", engine="scripted", model="m", operator="o")
+    tasks = {"t": Task(name="t", cascade=own)}
+    named = {name: msgspec.structs.replace(one, id=name) for name in "rbs"}
+    operators = {"o": None}
+    return SimpleNamespace(tasks=tasks, deployments=named, operators=operators, weights={})
+
+
+def served() -> states.Standing:
+    """A node of that fleet, after 60 audits."""
+    one, fleet = node([(0, 0)] * 60), served_here()
+    one.policy = rules.policy_of(fleet.tasks["t"], one.who, fleet, "p")
+    one.promise = msgspec.structs.replace(one.promise, policy=one.policy)
+    return one
+
+
+@pytest.mark.parametrize(
+    "other", [{"alpha": 0.99}, {"least": 1}, {"false_alarms": 0.9}, {"ladder": ("agreement", "json")}]
+)
+def test_nobody_else_says_what_is_promised_here(other: dict[str, Any]) -> None:
+    """Not how sure a bound is, not what a rule checks: a node that has no promise yet would begin with it."""
+    there = served()
+    for promise, why in (
+        (there.promise, None),
+        (msgspec.structs.replace(there.promise, **other), "it promises something else"),
+    ):
+        there.promise = promise
+        part = telling.opened(telling.written(ONE, [there], 1, AT), [ONE.key]).promises[0]
+        assert telling.why_not(part, served_here(), "p") == why
+
+
+def test_a_deployment_that_changes_its_name_with_every_answer_breaks_no_promise() -> None:
+    """A floor that was shut a thousand times and more is shown, told, and goes on."""
+    one, there = node([]), node([(0, 0)])
+    for n in range(1_200):
+        assert one.changed("b", f"model-{n}") is not None or n == 0
+    one.audited((0, 0), AT)
+    assert (one.state.shut, one.bound().audits, one.turn(0.5).rule) == (1_199, 1, None)
+    assert states.from_bytes(states.to_bytes(one)) == one
+    assert there.told("one", tells(one, "1"))
+    assert there.bound().change_at_least == -1.0
 
 
 # --- homes

@@ -217,6 +217,17 @@ def test_a_prediction_says_its_day_engines_and_neighbours() -> None:
     assert said.out_tok_s.value < 1e3 / said.tpot_ms.value
 
 
+def test_streams_beyond_the_memory_add_no_throughput() -> None:
+    device, model = find_device("h200-sxm"), find_model("deepseek-r1")
+
+    def rate(streams: int) -> float:
+        said = estimate_speed(device, 8, model, "fp8", "sglang", streams, 8192, 1024, check_memory=False)
+        return said.out_tok_s.value
+
+    assert rate(64) > rate(32) > rate(8)
+    assert rate(512) == pytest.approx(rate(256), rel=0.15)
+
+
 def test_nothing_near_is_said_as_none() -> None:
     said = estimate_speed(
         find_device("gaudi3"), 8, find_model("qwen3-8b"), "bf16", "newserve", 64, 30_000, 10

@@ -1,9 +1,9 @@
 """What a receipt says of checks, as a cascade reads it: whose answer was delivered can be told again (I8).
 
 ``floor`` of a receipt, and the notice of an audit, say of base and second which checks passed
-(``base_passed``, ``second_passed``) and failed (``base_failed``, ``second_failed``, as ``check=why``), the
-base's token ``margin`` as it was compared, and whether the second's answer was the base's (``agreement``).
-That and the rule decide.
+(``base_passed``, ``second_passed``) and failed (``base_failed``, ``second_failed``, as ``check=why``, or
+``answer=why`` where there was none to check), the base's token ``margin`` as it was compared, and whether the
+second's answer was the base's (``agreement``). That and the rule decide.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from allod.routing.cascade import Cascade, Next
 
+NO_ANSWER = "answer"
 _WHO = ("base", "second")
 
 
@@ -33,9 +34,11 @@ def answered(rule: Cascade, said: Mapping[str, str]) -> tuple[Answered, ...]:
     for who, one in zip(_WHO, rule.steps, strict=False):
         told = [(check, True) for check in said.get(f"{who}_passed", "").split()]
         told += [(each.partition("=")[0], False) for each in said.get(f"{who}_failed", "").split()]
-        sure = said.get("margin") if who == "base" else None
-        agrees = said.get("agreement") if who == "second" else None
+        sure, agrees = said.get("margin") if who == "base" else None, said.get("agreement")
         if not told and sure is None and agrees is None:
+            continue
+        if (NO_ANSWER, False) in told:
+            out.append(Answered(deployment=one.deployment, failed=True))
             continue
         passed: dict[str, bool] = {}
         try:

@@ -17,6 +17,7 @@ from allod.store.database import Database
 from allod.store.keys import create_key, digest_of, revoke_keys
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from allod.gateway.compose import Setting
@@ -99,6 +100,29 @@ class Client:
             if answered.status != UNKNOWN_KEY or not self._made or time.monotonic() > until:
                 return answered
             time.sleep(0.1)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, body: bytes) -> Iterator[http.client.HTTPResponse]:
+        """Send one request and hand out the answer as it comes; ``ask`` first, so that a new key is known.
+
+        Raises:
+            Unavailable: nobody listens, or the answer broke off.
+
+        """
+        link = http.client.HTTPConnection(self._host, self._port, timeout=ANSWER_LIMIT_S)
+        heads = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
+        try:
+            link.request("POST", path, body, heads)
+            yield link.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(
+                f"the answer from {self._host}:{self._port} broke off",
+                f"{type(error).__name__}: {error}",
+                "see the gateway's log",
+                kind="failed",
+            ) from error
+        finally:
+            link.close()
 
     def _once(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answered:
         link = http.client.HTTPConnection(self._host, self._port, timeout=ANSWER_LIMIT_S)

@@ -82,11 +82,16 @@ def _findings(config_path: Path | None) -> Iterator[Finding]:
     yield Finding(
         "disk", "wrong" if low else "ok", room, "free at least 1 GiB for log and vault" if low else ""
     )
-    from allod.gateway.cli import doctor_log, doctor_promise, doctor_routing  # noqa: PLC0415
+    from allod.gateway.cli import (  # noqa: PLC0415
+        doctor_log,
+        doctor_promise,
+        doctor_routing,
+        doctor_speculation,
+    )
 
     looks = (_packs, _supply, _vault, _deployments, doctor_log.witnesses, doctor_log.pruning)
     rests = (doctor_routing.evaluations, doctor_routing.estimates, doctor_routing.tokenizers)
-    routing = (*rests, doctor_promise.promises)
+    routing = (*rests, doctor_promise.promises, doctor_speculation.drafts)
     for look in (*looks, *routing, _running):
         yield from _guarded(look, setting)
 

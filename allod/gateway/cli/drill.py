@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from allod.gateway.cli.catalogue_lines import reading
+
 SUBCOMMANDS: Final = {
     "run": ("drill_run", "run", "one world: what stops, what it costs, what restores it; an exit test"),
     "all": ("drill_many", "everything", "every single loss, and every pair among the worst ten"),
@@ -39,9 +41,11 @@ class Group(click.Group):
 
 
 @click.group("drill", cls=Group)
-def command() -> None:
+@click.pass_context
+def command(ctx: click.Context) -> None:
     """Take any provider, country, chip or model away, and see what stops, what it costs, what restores it.
 
     Recorded requests are decided again by the functions that decide; nothing is sent, and but for ticks and
     the files you name nothing is written.
     """
+    ctx.with_resource(reading())

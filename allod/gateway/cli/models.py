@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from allod.gateway.cli import models_cost, vault
-from allod.gateway.cli.options import config_option, json_option
+from allod.gateway.cli.options import config_option, json_option, now_ms
 
 
 @click.group("models")
@@ -21,8 +21,27 @@ command.add_command(models_cost.command)
 @command.command("list")
 @json_option
 def listing(as_json: bool) -> None:
-    """List the vault."""
+    """List the vault, and below it each draft a deployment names that is not loaded, with the reason."""
     vault.print_list(quiet=as_json)
+    if not as_json:
+        _drafts()
+
+
+def _drafts() -> None:
+    """Tell of drafts; where there is no home that can be used nothing is told of them."""
+    from allod.domain.errors import AllodError  # noqa: PLC0415
+    from allod.gateway import compose, speculating  # noqa: PLC0415 (only when it runs)
+    from allod.gateway.cli.plan_speculate import say_standing  # noqa: PLC0415
+
+    if not (compose.home_root() / "allod.toml").exists():
+        return
+    try:
+        found = speculating.checked(compose.setting(), now_ms())
+    except AllodError:
+        return
+    for one in found:
+        if not one.used:
+            say_standing(one)
 
 
 @command.command("show")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
+
+from allod.gateway.cli.catalogue_lines import catalogue_option, reading
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SUBCOMMANDS: Final = {
     "fit": "exact bytes: does a model fit a device, at which context and concurrency",
@@ -44,5 +49,11 @@ class _Lazy(click.Group):
 
 
 @click.group("plan", cls=_Lazy)
-def command() -> None:
-    """Plan machines: what fits, how fast, at what cost. Every figure carries its interval, day and source."""
+@catalogue_option
+@click.pass_context
+def command(ctx: click.Context, catalogues: tuple[Path, ...]) -> None:
+    """Plan machines: what fits, how fast, at what cost. Every figure carries its interval, day and source.
+
+    Devices, models and grids are those that ship, with what bundles brought to the home and files over them.
+    """
+    ctx.with_resource(reading(catalogues))

@@ -20,13 +20,14 @@ def COMMAND(html: Path | None, as_json: bool) -> None:  # noqa: N802 (the name t
 
     found = claims()
     if html is not None:
+        from allod.gateway.cli.plan_money import write  # noqa: PLC0415
         from allod.planner.pictures import Section, page  # noqa: PLC0415
 
         table = (
             ("claim", "ours", "from", "verdict"),
             *((c.claim, c.ours, c.inputs, c.verdict) for c in found),
         )
-        html.write_text(page("Claims, recomputed", (Section("Claims", (), None, table),)), "utf-8")
+        write(html, page("Claims, recomputed", (Section("Claims", (), None, table),)))
     if as_json:
         out({"claims": found})
         return

@@ -9,7 +9,7 @@ import msgspec
 
 from allod.domain.errors import Invalid
 from allod.domain.money import plain
-from allod.gateway.cli import out, say
+from allod.gateway.cli import catalogue_lines, out, say
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import json_option
 from allod.gateway.cli.plan_money import Asked, asked, foot, inputs_section, question_options, write
@@ -230,6 +230,7 @@ def _data(answer: Answer) -> dict[str, Any]:
         "months": case.months,
         "day": case.day.isoformat(),
         "books": list(answer.asked.origin),
+        "catalogue": catalogue_lines.as_data(answer.asked.question.device, answer.asked.question.grid),
         "ways": shown.cost_data(result.ways),
         "tasks_month": _or_none(result.middle["tasks"]),
         "utilisation": _or_none(result.middle["utilisation"]),

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from allod.gateway.cli import out, say
+from allod.gateway.cli import out
+from allod.gateway.cli.catalogue_lines import as_data, briefly, say_catalogue
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from allod.planner.catalogue import ModelCard
     from allod.planner.fits import Placed, Question
     from allod.planner.pictures import Picture
 
@@ -73,11 +75,13 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
         found = fits.everywhere(asked)
     _write(asked, found, svg, html)
     if as_json:
-        out({"question": _asked(asked), "answers": [_placed(one) for one in found]})
+        used = as_data(card, *(one.device for one in found))
+        out({"question": _asked(asked), "answers": [_placed(one) for one in found], "catalogue": used})
     elif device or device_facts:
         _tell(asked, found[0])
+        say_catalogue(card, found[0].device)
     else:
-        _list(asked, found)
+        _list(asked, card, found)
 
 
 def _nothing() -> Any:
@@ -159,7 +163,7 @@ def _tell(asked: Question, one: Placed) -> None:
     say_folded("from: ", f"{v.need.source}, {v.need.as_of.isoformat()}; device: {one.device.source}")
 
 
-def _list(asked: Question, found: Sequence[Placed]) -> None:
+def _list(asked: Question, card: ModelCard, found: Sequence[Placed]) -> None:
     say_folded("", _head(asked))
     rows = [("device", "answer", "devices", "needs each", "has each", "sequences", "longest")]
     for one in found:
@@ -170,6 +174,8 @@ def _list(asked: Question, found: Sequence[Placed]) -> None:
         ))  # fmt: skip
     say_columns(rows, 2)
     say_folded("from: ", f"{asked.weights.source}, {asked.as_of.isoformat()}; devices by the catalogue")
+    for line in briefly((card, *(one.device for one in found))):
+        say_folded("catalogue ", line)
 
 
 def _picture(asked: Question, found: Sequence[Placed]) -> Picture:
@@ -195,15 +201,15 @@ def _row(one: Placed) -> tuple[str, ...]:
 def _write(asked: Question, found: Sequence[Placed], svg: Path | None, html: Path | None) -> None:
     if svg is None and html is None:
         return
+    from allod.gateway.cli.plan_money import write  # noqa: PLC0415
     from allod.planner.pictures import Section, page  # noqa: PLC0415
 
     picture = _picture(asked, found)
     if svg is not None:
-        svg.write_text(picture.svg(), "utf-8")
+        write(svg, picture.svg())
     if html is not None:
         head = ("device", "devices", "answer", "needs each", "has each", "sequences")
         table = (head, *map(_row, found))
         foot = (f"{asked.weights.source}; facts of {asked.as_of.isoformat()}",)
         sections = (Section("Memory", (_head(asked),), picture, table),)
-        html.write_text(page(f"Fit of {asked.model}", sections, foot=foot), "utf-8")
-    say(f"written: {', '.join(str(p) for p in (svg, html) if p is not None)}")
+        write(html, page(f"Fit of {asked.model}", sections, foot=foot))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -11,6 +13,7 @@ import click
 import msgspec
 
 from allod.domain.errors import Invalid, Unavailable
+from allod.gateway.cli import catalogue_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -301,11 +304,28 @@ def books(files: Sequence[Path] = ()) -> tuple[Book, tuple[dict[str, Any], ...]]
 
 
 def write(path: Path, text: str) -> None:
-    """Write a picture or a page as a whole, or not at all."""
-    from allod.store.home import write_file  # noqa: PLC0415
+    """Write a picture or a page as a whole, or not at all; a pipe or a device is written to, not replaced.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, text.encode(), mode=0o644)
+    Raises:
+        Unavailable: it cannot be written: a folder, no right, no room.
+
+    """
+    from allod.store.home import unwritable, write_file  # noqa: PLC0415
+
+    # a link is followed, so that what it names is written and the link is not replaced
+    real = path.resolve()
+    try:
+        if real.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
+            path.write_bytes(text.encode())
+            return
+        real.parent.mkdir(parents=True, exist_ok=True)
+        write_file(real, text.encode(), mode=0o644)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            real.with_name(f"{real.name}.new").unlink(missing_ok=True)
+        raise unwritable(path, fault) from fault
 
 
 def foot(asked_: Asked, draws: int, seed: int) -> list[str]:
@@ -314,6 +334,8 @@ def foot(asked_: Asked, draws: int, seed: int) -> list[str]:
         f"Prices: book {one['digest'][:19]}... of {one['as_of']}, {one['vouched']} ({one['source']})."
         for one in asked_.origin
     ]
+    catalogue = catalogue_lines.lines(asked_.question.device, asked_.question.grid)
+    lines += [f"Catalogue: {one}." for one in catalogue]
     return [*lines, f"{draws:,} outcomes drawn, seed {seed}; nothing here is an offer."]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from allod.domain.errors import Invalid
-from allod.gateway.cli import out, say
+from allod.gateway.cli import catalogue_lines, out, say
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import json_option
 from allod.gateway.cli.plan_money import Asked, asked, foot, inputs_section, question_options, write
@@ -115,6 +115,7 @@ def _data(question: Asked, case: Case, found: Npv) -> dict[str, Any]:
         "nodes": case.nodes,
         "day": case.day.isoformat(),
         "books": list(question.origin),
+        "catalogue": catalogue_lines.as_data(question.question.device, question.question.grid),
         **cost_data(found),
         "inputs": told(case.inputs.by_key.values()),
     }

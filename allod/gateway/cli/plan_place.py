@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from allod.gateway.cli import out, say
+from allod.gateway.cli.catalogue_lines import as_data, briefly
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import config_option, json_option, now_ms
 
 if TYPE_CHECKING:
     from allod.gateway.siting.build import Built, Capacity, Reason
     from allod.gateway.siting.file import Sheet
+    from allod.planner.catalogue import Device, ModelCard
     from allod.planner.pictures import Picture
     from allod.planner.placing.problem import Case, Placement, Problem
 
@@ -67,11 +69,21 @@ def command(
     if html is not None:
         write(html, _page(sheet, built, placed))
     if as_json:
-        out(data(sheet, built, placed))
+        out(data(sheet, built, placed) | {"catalogue": as_data(*_used(sheet))})
     else:
         _say(sheet, built, placed, why)
+        for line in briefly(_used(sheet)):
+            say_folded("catalogue ", line)
     if placed.uncovered():
         raise SystemExit(FAILED)
+
+
+def _used(sheet: Sheet) -> list[Device | ModelCard]:
+    """Return the rows of the catalogue that were looked up: what could be had, and what could be served."""
+    from allod.planner.catalogue import find_device, find_model  # noqa: PLC0415
+
+    found: list[Device | ModelCard] = [find_device(one.device) for one in sheet.offers]
+    return [*found, *(find_model(one.model) for one in sheet.models)]
 
 
 def _named(sheet: Sheet, why: str | None) -> None:

@@ -10,12 +10,14 @@ import msgspec
 
 from allod.domain.errors import Invalid
 from allod.gateway.cli import out, say
+from allod.gateway.cli.catalogue_lines import as_data, say_catalogue
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import config_option, json_option, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from allod.planner.catalogue import Device, ModelCard
     from allod.planner.pictures import Picture
     from allod.planner.sizing.replay import Pace
     from allod.planner.sizing.size import Level, Sized
@@ -83,9 +85,10 @@ def command(svg: Path | None, html: Path | None, as_json: bool, **values: Any) -
     if html is not None:
         write(html, _page(answer))
     if as_json:
-        out(data(answer))
+        out(data(answer) | {"catalogue": as_data(*_used(values))})
     else:
         _say(answer)
+        say_catalogue(*_used(values))
 
 
 def answered(values: dict[str, Any], *, quiet: bool) -> Answer:
@@ -239,6 +242,14 @@ def _predicted(values: dict[str, Any], like: Shape) -> tuple[dict[str, Pace], in
     }
     tpot = speeds[0][1].tpot_ms
     return found, held, f"{tpot.source}, {tpot.as_of}"
+
+
+def _used(values: dict[str, Any]) -> list[Device | ModelCard]:
+    """Return the rows of the catalogue that were looked up; a measured pace needs no model."""
+    from allod.planner.catalogue import find_device, find_model  # noqa: PLC0415
+
+    found: list[Device | ModelCard] = [find_device(values["device"])] if values["device"] else []
+    return found if values["pace"] or not values["device"] else [*found, find_model(values["model"])]
 
 
 def _usd_month(values: dict[str, Any]) -> float | None:

@@ -37,7 +37,7 @@ MIB: Final = 1 << 20
 _FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW: Final = click.Path(path_type=Path)
 _READING: Final = (
-    "the interval of a kind is over rounds, for its prompts; that of all over prompts and rounds"
+    "intervals of a kind are over rounds, for its prompts; that of all is over prompts and rounds"
 )
 
 
@@ -159,7 +159,9 @@ def _measure(
     elif used:
         texts.append("it is loaded from the next start of the gateway on")
     if keep and not logged:
-        texts.append("a gateway is running: no notice is in the log before its next start")
+        texts.append(
+            "a gateway is running: this measurement leaves no notice, its next start logs the drafts in use"
+        )
     said = Said(
         title=f"{one.id}: {one.model} with the draft {one.draft}",
         names=("plain", "draft"),
@@ -189,7 +191,7 @@ def _foot(measured: Measured, found: Found) -> tuple[str, ...]:
 
 
 def _how(found: Found, max_tokens: int) -> str:
-    whole = f"{found.whole.prompts} prompts x {found.rounds} rounds by turns"
+    whole = f"{found.whole.prompts} prompts x {found.rounds} rounds of two"
     return f"{whole}, greedy, at most {max_tokens} tokens"
 
 
@@ -237,9 +239,10 @@ def _compare(
 
 
 async def _rounds(asking: _Asking, order: Order, step: Callable[[], None]) -> list[Pair]:
-    from allod.gateway.speculating_probe import one_round  # noqa: PLC0415 (only when it runs)
+    from allod.gateway.speculating_probe import PASSES, one_pass  # noqa: PLC0415 (only when it runs)
 
-    return [pair for n in range(order.rounds) for pair in await one_round(asking, order, n, step)]
+    turns = range(PASSES * order.rounds)
+    return [pair for turn in turns for pair in await one_pass(asking, order, turn, step)]
 
 
 class _Asking:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from allod.gateway.cli import out, say
+from allod.gateway.cli.catalogue_lines import as_data, say_catalogue
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import json_option
 
@@ -79,6 +80,13 @@ def home_anchors() -> Path:
     return compose.home_root() / "planner" / "anchors.json"
 
 
+def brought() -> list[Anchor]:
+    """Return the measurements that catalogues brought, as if made here; their source says who vouches."""
+    from allod.planner.speed.anchors import supplied  # noqa: PLC0415 (only when it runs)
+
+    return supplied()
+
+
 @click.command("speed")
 @case_options
 @click.option(
@@ -117,7 +125,7 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
 
     asked = Asked(model, device, device_facts, own, engine, quant)
     load = (concurrency, input_tokens, output_tokens)
-    held = [] if uncalibrated else read_anchors(home_anchors())
+    held = [] if uncalibrated else [*read_anchors(home_anchors()), *brought()]
     held += [_given(one, asked, devices, load) for one in anchors]
 
     def speed(streams: int, *, check: bool = True) -> Speed:
@@ -142,12 +150,18 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
     if as_json:
         about = {"device": asked.device.id, "devices": devices, "model": asked.model.id, "quant": asked.quant}
         loaded = dict(zip(("concurrency", "input_tokens", "output_tokens"), load, strict=True))
-        out(as_object(found) | about | {"engine": asked.engine} | loaded)
+        used = {"catalogue": as_data(asked.device, asked.model)}
+        out(as_object(found) | about | {"engine": asked.engine} | loaded | used)
         return
     say_folded("", head)
     tell(found)
-    if written:
-        say(f"written: {', '.join(written)}")
+    say_catalogue(asked.device, asked.model)
+    _say_written(written)
+
+
+def _say_written(paths: Sequence[str]) -> None:
+    if paths:
+        say(f"written: {', '.join(paths)}")
 
 
 def _write(

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allod.domain.errors import Invalid
-from allod.gateway.cli import out, say
+from allod.gateway.cli import out
+from allod.gateway.cli.catalogue_lines import as_data, briefly
 from allod.gateway.cli.lines import say_columns, say_folded
 from allod.gateway.cli.options import config_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from allod.planner.catalogue import Device, ModelCard
     from allod.planner.pictures import Picture
     from allod.planner.tiers import Answered, Choice, Rules
 
@@ -77,6 +79,7 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
                 "banned": sorted(rules.banned),
                 "avoid": sorted(rules.avoid),
                 "tiers": [_answered(a) for a in found],
+                "catalogue": as_data(*_used(found)),
             }
         )
     else:
@@ -147,6 +150,11 @@ def _answered(one: Answered) -> dict[str, Any]:
     }
 
 
+def _used(found: Sequence[Answered]) -> list[Device | ModelCard | None]:
+    choices = [choice for one in found for choice in (one.best, one.clean) if choice is not None]
+    return [*(one.device for one in found), *(one.card for one in choices)]
+
+
 def _named(choice: Choice | None) -> str:
     if choice is None:
         return "none of the catalogue"
@@ -188,6 +196,8 @@ def _tell(found: Sequence[Answered], rules: Rules) -> None:
             told.setdefault(text, []).append(one.tier.id)
     for text, where in told.items():
         say_folded("not known: ", f"{text} ({', '.join(where)})" if len(where) < len(found) else text)
+    for line in briefly(_used(found)):
+        say_folded("catalogue ", line)
 
 
 def _picture(found: Sequence[Answered]) -> Picture:
@@ -210,17 +220,15 @@ def _picture(found: Sequence[Answered]) -> Picture:
 def _write(found: Sequence[Answered], svg: Path | None, html: Path | None) -> None:
     if svg is None and html is None:
         return
+    from allod.gateway.cli.plan_money import write  # noqa: PLC0415
     from allod.planner.pictures import Section, page  # noqa: PLC0415
 
     picture = _picture(found)
     if svg is not None:
-        svg.write_text(picture.svg(), "utf-8")
+        write(svg, picture.svg())
     if html is not None:
         section = Section(
             "Tiers", ("Lawful: licence and maker known, maker not banned.",), picture, tuple(_rows(found))
         )
         days = sorted({a.device.as_of.isoformat() for a in found if a.device is not None})
-        html.write_text(
-            page("What runs where", (section,), foot=(f"Catalogue of {', '.join(days)}",)), "utf-8"
-        )
-    say(f"written: {', '.join(str(p) for p in (svg, html) if p is not None)}")
+        write(html, page("What runs where", (section,), foot=(f"Catalogue of {', '.join(days)}",)))

@@ -8,8 +8,8 @@ import json
 import os
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import SplitResult, urlsplit
 
 import click
 import msgspec
@@ -30,6 +30,14 @@ OK: Final = 200
 REFUSED_BY_LAW: Final = 403
 LIMIT_S: Final = 600
 MAX_ANSWER: Final = 8 << 20
+MAX_ERROR: Final = 64 << 10
+OWN: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1", "fc00::/7"),
+    )
+)
+"""This machine and private networks (RFC 1918, RFC 4193); link-local addresses serve metadata and are not."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +67,9 @@ def probed(target: Target, where: Conditions, isl: int, osl: int, times: int, *,
     if not sure:
         say_folded(
             "sends: ",
-            f"{2 * times + 1} to {2 * times + 3} requests of about {isl} tokens of synthetic public text to "
-            f"{target.name}, one after another, for at most {osl} tokens each. The text: {prompt_text(60, 1)[:120]}...",
+            f"{times + 1} to {times + 3} requests of about {isl} tokens of synthetic public text to "
+            f"{target.name}, one after another, for at most {osl} tokens each. "
+            f"The text: {prompt_text(60, 1)[:120]}...",
         )
         click.confirm("Send them?", abort=True)
     day, told = datetime.now(UTC).date(), f"probe of {target.name}"
@@ -74,26 +83,64 @@ def probed(target: Target, where: Conditions, isl: int, osl: int, times: int, *,
 
 
 def _body(model: str, text: str, limit: int, field: str) -> bytes:
-    return json.dumps(
-        {"model": model, "messages": [{"role": "user", "content": text}], "temperature": 0, field: limit}
-    ).encode()
+    messages = [{"role": "user", "content": text}]
+    more = {"temperature": 0, "stream": True, "stream_options": {"include_usage": True}}
+    return json.dumps({"model": model, "messages": messages, field: limit, **more}).encode()
 
 
-def _timing(raw: dict[str, Any], started: float) -> Timing:
-    took = 1e3 * (time.monotonic() - started)
-    usage = raw.get("usage") if isinstance(raw.get("usage"), dict) else None
-    if usage is None:
+def _timed(answer: http.client.HTTPResponse, started: float, where: str) -> Timing:
+    """Read a streamed answer, noting when its first and its last piece came.
+
+    Raises:
+        Refused: the law forbids it. Unavailable: it is an error, no stream, or counts no tokens.
+
+    """
+    if answer.status != OK:
+        _failed(answer, where)
+    first = last = 0.0
+    usage: dict[str, Any] = {}
+    pieces, size = 0, 0
+    for raw in answer:
+        now, size = 1e3 * (time.monotonic() - started), size + len(raw)
+        event = _event(raw)
+        if event is None or size > MAX_ANSWER:
+            continue
+        usage = event.get("usage") or usage
+        delta = ((event.get("choices") or [{}])[0] or {}).get("delta") or {}
+        if any(delta.get(key) for key in ("content", "reasoning_content", "reasoning")):
+            pieces += 1
+            first, last = first or now, now
+    read, said = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if not (pieces and isinstance(read, int) and isinstance(said, int)):
         raise Unavailable(
-            "the endpoint does not say how many tokens it read and wrote",
-            "its answer has no usage",
+            f"{where} does not say how many tokens it read and wrote",
+            f"its answer has {pieces} pieces of text and the usage {json.dumps(usage)[:100]}",
             "measure it yourself and give --tpot-ms and --ttft-ms",
             kind="failed",
         )
-    return Timing(
-        prompt_tokens=int(usage.get("prompt_tokens", 0)),
-        output_tokens=int(usage.get("completion_tokens", 0)),
-        ms=took,
-    )
+    return Timing(prompt_tokens=read, output_tokens=said, first_ms=first, last_ms=last)
+
+
+def _event(raw: bytes) -> dict[str, Any] | None:
+    """Return the object of a line of server-sent events, None where it holds none."""
+    if not raw.startswith(b"data:"):
+        return None
+    try:
+        event = json.loads(raw[5:])
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _failed(answer: http.client.HTTPResponse, where: str) -> NoReturn:
+    raw = answer.read(MAX_ERROR)
+    try:
+        why = str(json.loads(raw)["error"]["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        why = raw[:200].decode("utf-8", "replace")
+    if answer.status == REFUSED_BY_LAW:
+        raise Refused("the probe is refused", why, "see `allod explain`; nothing was kept")
+    raise Unavailable(f"{where} answered {answer.status}", why[:300], "see its log", kind="failed")
 
 
 def _through_gateway(
@@ -113,47 +160,40 @@ def _through_gateway(
         )
     app = app_named(setting.fleet, app_id)
     with Client(setting, app.id) as client:
+        client.ask("GET", "/v1/models")  # waits until a key made for this command is known
 
         def ask(text: str, limit: int) -> Timing:
-            started = time.monotonic()
-            answered = client.ask(
-                "POST", "/v1/chat/completions", _body(deployment, text, limit, "max_completion_tokens"), {}
-            )
-            body = answered.json()
-            if answered.status == REFUSED_BY_LAW:
-                why = str((body.get("error") or {}).get("message", ""))
-                raise Refused("the law refuses the probe", why, "see `allod explain`; nothing was kept")
-            if answered.status != OK:
-                why = str((body.get("error") or {}).get("message", ""))
-                raise Unavailable(f"the gateway answered {answered.status}", why[:300], "see `allod explain`")
-            return _timing(body, started)
+            body, started = _body(deployment, text, limit, "max_completion_tokens"), time.monotonic()
+            with client.stream("/v1/chat/completions", body) as answer:
+                return _timed(answer, started, "the gateway")
 
         return run(ask)
 
 
-def _direct(base_url: str, model: str, key_env: str | None) -> Ask:
-    """Return what asks a server on this machine or a private address; any other is for the law to decide.
+def _own_address(base_url: str) -> SplitResult:
+    """Return the parts of a URL of this machine or a private network; any other is for the law to decide.
 
     Raises:
         Refused: the address is not one of this machine or of a private network.
-        Invalid: it is no http(s) URL, or the variable with the key is empty.
+        Invalid: it is no http(s) URL.
 
     """
     parts = urlsplit(base_url)
     try:
-        port = parts.port
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        port = -1
-    if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1:
+        sound = False
+    if not sound:
         raise Invalid(
             f"{base_url[:80]!r} is no base URL",
             "expected http://HOST:PORT/v1",
             "correct it",
             param="base_url",
         )
-    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    host = parts.hostname or ""
     try:
-        own = ipaddress.ip_address(host).is_private
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        own = any(address in network for network in OWN if network.version == address.version)
     except ValueError:
         own = False
     if not own:
@@ -162,40 +202,46 @@ def _direct(base_url: str, model: str, key_env: str | None) -> Ask:
             "it is neither this machine nor a private address, and no policy says what may go there",
             "make it a deployment of the configuration and use --deployment, so that the law decides",
         )
+    _within_the_gap(host, parts.port or (443 if parts.scheme == "https" else 80))
+    return parts
+
+
+def _within_the_gap(host: str, port: int) -> None:
+    """Refuse an address beyond this machine where the home is air-gapped (raises ``Refused``)."""
+    from allod.gateway import compose, gap  # noqa: PLC0415 (only when it runs)
+
+    if (compose.home_root() / "allod.toml").is_file():
+        setting = compose.setting()
+        if setting.fleet.tenant.air_gapped:
+            gap.reachable(compose.addresses(setting), gap.here(host), port)
+
+
+def _direct(base_url: str, model: str, key_env: str | None) -> Ask:
+    """Return what asks a server of one's own.
+
+    Raises:
+        Invalid: the variable with the key is empty.
+
+    """
+    parts = _own_address(base_url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname or ""
     key = os.environ.get(key_env, "").strip() if key_env else ""
     if key_env and not key:
-        raise Invalid(
-            f"{key_env} is empty", "--key-env names it", "set it, or leave the option out", param="key_env"
-        )
+        raise Invalid(f"{key_env} is empty", "--key-env names it", "set it, or leave it out", param="key_env")
     heads = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
     path = parts.path.rstrip("/") + "/chat/completions"
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
 
     def ask(text: str, limit: int) -> Timing:
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        link = kind(host, port, timeout=LIMIT_S)
+        link = kind(host, parts.port, timeout=LIMIT_S)
         started = time.monotonic()
         try:
             link.request("POST", path, _body(model, text, limit, "max_tokens"), heads)
-            answer = link.getresponse()
-            raw = answer.read(MAX_ANSWER)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Unavailable(
-                f"{parts.netloc} did not answer", f"{type(error).__name__}: {error}", "", kind="down"
-            ) from error
+            return _timed(link.getresponse(), started, parts.netloc)
+        except (OSError, http.client.HTTPException) as error:
+            why = f"{type(error).__name__}: {error}"
+            raise Unavailable(f"{parts.netloc} did not answer", why, "start it", kind="down") from error
         finally:
             link.close()
-        return _timing(_object(raw, answer.status, parts.netloc), started)
 
     return ask
-
-
-def _object(raw: bytes, status: int, where: str) -> dict[str, Any]:
-    try:
-        body = json.loads(raw)
-    except ValueError:
-        body = None
-    if status != OK or not isinstance(body, dict):
-        raise Unavailable(
-            f"{where} answered {status}", raw[:200].decode("utf-8", "replace"), "see its log", kind="failed"
-        )
-    return body

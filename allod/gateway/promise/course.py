@@ -16,6 +16,7 @@ import msgspec
 from allod.domain.errors import AllodError
 from allod.domain.money import ZERO
 from allod.gateway.checks import logprobs
+from allod.gateway.checks.replaying import NO_ANSWER
 from allod.gateway.promise import answers
 from allod.gateway.promise.rules import cascade_of
 from allod.gateway.promise.state import day_of, points
@@ -263,19 +264,29 @@ class Course:
             margin=None if changed or found.margin is None else float(found.margin),
         )
         if name != self._reference:
-            self._verdicts[name] = self._told(name, found)
+            none = one.status if one.status != "answered" else "model" if changed else ""
+            self._verdicts[name] = self._told(name, found, none)
 
-    def _told(self, name: str, found: answers.Read) -> dict[str, str]:
-        """Say which checks an answer passed, which it failed, its margin, and whether it agrees."""
+    def _told(self, name: str, found: answers.Read, none: str) -> dict[str, str]:
+        """Say which checks an answer passed, which it failed, its margin, and whether it agrees.
+
+        ``none`` says why there is no answer that may be checked; empty where there is.
+        """
         base = self._answers.get(self._who_base())
         of = "base" if name == self._who_base() else "second"
-        said = {
-            f"{of}_passed": " ".join(check for check, verdict in found.verdicts if verdict == "passed"),
-            f"{of}_failed": " ".join(
-                f"{c}={verdict}" for c, verdict in found.verdicts if verdict != "passed"
-            ),
-        }
-        if self._sure(name):
+        if found is answers.NOTHING:
+            none = none or "unread"
+        said = (
+            {f"{of}_failed": f"{NO_ANSWER}={none}"}
+            if none
+            else {
+                f"{of}_passed": " ".join(check for check, verdict in found.verdicts if verdict == "passed"),
+                f"{of}_failed": " ".join(
+                    f"{c}={verdict}" for c, verdict in found.verdicts if verdict != "passed"
+                ),
+            }
+        )
+        if self._sure(name) and not none:
             said["margin"] = "unknown" if found.margin is None else f"{found.margin:f}"
         if "agreement" in self._own.check and base is not None and of == "second":
             mine = self._answers[name].key

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 EVERY_S: Final = 10.0
 """How often a running gateway looks for what came in."""
+_DAY_MS: Final = 86_400_000
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +86,8 @@ def _one(
     record: Callable[[Standing, dict[str, str], str], bool],
 ) -> tuple[Literal["joined", "known", "refused"], str]:
     why = telling.why_not(part, fleet, pack)
+    if why is None and part.state.at_ms > at_ms + _DAY_MS:
+        why = "it tells of audits after today: a clock is wrong, there or here"
     if why is not None:
         return "refused", why
     standing = find(part.task, part.policy)

@@ -34,6 +34,7 @@ from allod.store.home import load_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
+    from pathlib import Path
 
     from allod.domain.decision import Candidate
     from allod.domain.fleet import Task
@@ -50,6 +51,7 @@ MAX_AUDITS: Final = 8
 """Audits under way at once; each holds the answers of its request."""
 _SURFACES: Final = frozenset({"chat", "messages", "responses"})
 _PARTS: Final = 1_000_000
+_UNRECORDED: Final = "not recorded"
 _DRAWN_BYTES: Final = 8
 
 
@@ -201,11 +203,15 @@ class Promises:
         """Note by what name a deployment answered; returns whether it is another model than before."""
         if standing is None or one.end is None or one.end.model is None:
             return False
+        proof, models = standing.proof, dict(standing.models)
         before = standing.changed(one.deployment, one.end.model)
         if before is None:
             return False
         facts = {"changed": one.deployment, "was": before, "is": one.end.model}
-        self._notice(standing, "promise", facts, "a deployment answers by another name: all is proven anew")
+        said = "a deployment answers by another name: all is proven anew"
+        if not self._notice(standing, "promise", facts, said):
+            standing.rest_on(proof)
+            standing.models = models  # its next answer is told again
         return True
 
     # --- audits
@@ -254,7 +260,7 @@ class Promises:
     def _judged(self, course: Course, differences: tuple[int, ...], made: Sequence[Step]) -> None:
         standing, now = course.standing, self.gateway.now_ms()
         assert standing is not None
-        before, was = (standing.state, standing.unseen), standing.bound()
+        before, was = (standing.proof, standing.unseen), standing.bound()
         event = standing.audited(differences, now)
         facts = {"receipt": course.receipt, "differences": " ".join(map(str, differences)), "event": event}
         facts |= _named(made) | course.checks
@@ -262,7 +268,8 @@ class Promises:
         if event == "shut":
             said = f"audits show that {was.rule} loses more than was promised: the reference answers"
         if not self._notice(standing, "audit", facts, said, now):
-            standing.state, standing.unseen = before  # what is not in the log is not in the bound
+            standing.rest_on(before[0])  # what is not in the log is not in the bound
+            standing.unseen = before[1]
             standing.missed("not-recorded")
 
     def _missed(self, course: Course, why: str, made: Sequence[Step] = ()) -> None:
@@ -281,8 +288,10 @@ class Promises:
         try:
             name = self.gateway.notice(subject, {**facts, **own}, detail, at_ms)
         except AllodError as fault:
-            standing.trouble = f"not recorded: {fault.what}"
+            standing.trouble = f"{_UNRECORDED}: {fault.what}"
             return False
+        if standing.trouble.startswith(_UNRECORDED):
+            standing.trouble = ""
         if detail:
             closing = "changed" in facts or "missing" in facts or facts.get("event") == "shut"
             LOG.log(WARNING if closing else INFO, "task %s: %s", standing.task, detail)
@@ -306,15 +315,21 @@ class Promises:
         while True:
             try:
                 for path, data, said in await asyncio.to_thread(joining.waiting, self._home):
-                    await self._hear(data, said)
-                    await asyncio.to_thread(path.unlink, missing_ok=True)
-            except Exception as fault:  # noqa: BLE001 (what cannot be joined disturbs nothing else)
+                    await self._hear(path, data, said)
+            except Exception as fault:  # noqa: BLE001 (what cannot be looked for disturbs nothing else)
                 self.gateway.defect(fault)
             await asyncio.sleep(joining.EVERY_S)
 
-    async def _hear(self, data: bytes, said: Telling) -> None:
-        if said.origin == self.gateway.store.keys.origin:
-            return
+    async def _hear(self, path: Path, data: bytes, said: Telling) -> None:
+        """Take in one file; what cannot be now is tried again, and is in no other's way."""
+        try:
+            if said.origin != self.gateway.store.keys.origin:
+                await self._join(data, said)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+        except Exception as fault:  # noqa: BLE001
+            self.gateway.defect(fault)
+
+    async def _join(self, data: bytes, said: Telling) -> None:
         digest = await asyncio.to_thread(keep_told, self._home, data)
         outcomes = joining.join(
             said,

@@ -192,14 +192,19 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     standing: Standing
 
 
+def promise_of(task: str, own: CascadeTask, rules: tuple[str, ...], policy: str) -> floor.Promise:
+    """Return what is promised of a task that is answered so."""
+    return floor.Promise(
+        task=task, policy=policy, ladder=rules, loss=float(own.max_loss), alpha=ALPHA,
+        share=float(own.audit_share), least=LEAST_AUDITS,
+    )  # fmt: skip
+
+
 def begin(
     task: str, own: CascadeTask, rules: tuple[str, ...], policy: str, who: Parties, at_ms: int
 ) -> Standing:
     """Begin at the reference, with nothing proven."""
-    promise = floor.Promise(
-        task=task, policy=policy, ladder=rules, loss=float(own.max_loss), alpha=ALPHA,
-        share=float(own.audit_share), least=LEAST_AUDITS,
-    )  # fmt: skip
+    promise = promise_of(task, own, rules, policy)
     return Standing(
         task=task, policy=policy, who=who, promise=promise, state=floor.start(promise),
         spent=Spent(since_ms=at_ms), models={},

@@ -288,7 +288,7 @@ def from_toml(raw: bytes, name: str, today: date) -> list[Input]:
         )
     try:
         whole = tomllib.loads(raw.decode(), parse_float=Decimal)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, InvalidOperation) as fault:
+    except (ValueError, ArithmeticError, RecursionError) as fault:
         raise Invalid(f"{name} cannot be read", str(fault)[:200], "correct the TOML") from fault
     out: list[Input] = []
     for group, table in whole.items():

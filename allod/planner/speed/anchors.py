@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
@@ -13,16 +14,16 @@ from typing import Any, Final, Literal
 import msgspec
 
 from allod.domain.errors import Integrity, Invalid
+from allod.planner.catalogue import current
 from allod.planner.speed.case import Case
 from allod.planner.speed.heads import Point, point
 from allod.planner.speed.names import engine_of
 from allod.store.home import write_file
+from allod.vault.bundle.facts import POINT_BOUNDS as BOUNDS
 
 Metric = Literal["tpot_ms", "ttft_ms", "tok_s"]
-METRICS: Final = ("tpot_ms", "ttft_ms", "tok_s")
 MAX_BYTES: Final = 4 << 20
 MAX_ANCHORS: Final = 10_000
-BOUNDS: Final = {"tpot_ms": (1e-3, 1e7), "ttft_ms": (1e-2, 1e9), "tok_s": (1e-4, 1e6)}
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +125,34 @@ def _check_conditions(one: Anchor) -> None:
     numbers = (one.devices, one.concurrency, one.isl, one.osl)
     if not all(math.isfinite(x) and 0 <= x <= 1e9 for x in numbers) or one.devices < 1:  # noqa: PLR2004
         raise ValueError("conditions out of range")
+
+
+def supplied() -> list[Anchor]:
+    """Return the measurements of the catalogue in use that do not ship, each with its source and who vouches.
+
+    Those of a machine or model that no catalogue knows are left out: nothing can be asked about them.
+    """
+    held = current()
+    out = []
+    for one, origin in held.points:
+        with contextlib.suppress(Invalid):
+            out.append(
+                Anchor(
+                    device=held.find_device(one.hardware).id,
+                    devices=one.devices,
+                    model=held.find_model(one.model).id,
+                    quant=one.quant,
+                    engine=one.engine,
+                    concurrency=float(one.concurrency),
+                    isl=float(one.isl),
+                    osl=float(one.osl),
+                    metric=one.metric,
+                    value=float(one.value),
+                    at=one.as_of,
+                    source=f"{one.source}; {origin.vouched}",
+                )
+            )
+    return out
 
 
 def change_anchors(

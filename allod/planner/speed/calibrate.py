@@ -1,8 +1,8 @@
-"""Probing a live endpoint: what is sent, and what two answers of different length say about its speed.
+"""Probing a live endpoint: what is sent, and what the arrival of its tokens says about its speed.
 
-Each probe is two requests with fresh prompts, one answer of a single token and one of many: the first takes
-the time to the first token, the difference divided by the tokens between is the time per token. Prompts begin
-with their own number, so that no cache of an earlier prompt shortens them. Only the sentences below are sent.
+A probe is one streamed request: the first piece of the answer gives the time to the first token, the time
+from there to the last, divided by the tokens between, the time per token. Every prompt begins with a number
+of its own, so that no cache of an earlier prompt shortens it. Only the sentences below are sent.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ FEWEST: Final = 8
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer: tokens in and out as the endpoint counts them, and its milliseconds as a whole."""
+    """One answer: tokens in and out as the endpoint counts them, ms to its first and to its last piece."""
 
     prompt_tokens: int
     output_tokens: int
-    ms: float
+    first_ms: float
+    last_ms: float
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +71,8 @@ def probe(
 
     """
     task = _talkative(ask, isl, osl)
-    short = [ask(prompt_text(isl, 2 * number + 1, task), 1) for number in range(times)]
-    long = [ask(prompt_text(isl, 2 * number + 2, task), osl) for number in range(times)]
-    first = statistics.median(one.ms for one in short)
-    whole = statistics.median(one.ms for one in long)
-    outs = statistics.median(one.output_tokens for one in long)
+    got = [ask(prompt_text(isl, number + 1, task), osl) for number in range(times)]
+    outs = statistics.median(one.output_tokens for one in got)
     if outs < FEWEST:
         raise Unavailable(
             f"the endpoint answered {outs:g} tokens where {osl} were allowed",
@@ -82,15 +80,16 @@ def probe(
             "measure it yourself and give --tpot-ms and --ttft-ms",
             kind="failed",
         )
-    step = (whole - first) / (outs - 1)
+    step = statistics.median((one.last_ms - one.first_ms) / max(one.output_tokens - 1, 1) for one in got)
     if step <= 0:
         raise Unavailable(
-            "a longer answer did not take longer",
-            f"{first:.1f} ms for one token, {whole:.1f} ms for {outs:g}",
-            "the endpoint answers from a cache, or is too busy to be measured: try again",
+            "the whole answer came at once",
+            f"{outs:g} tokens in one piece after {got[0].first_ms:.1f} ms",
+            "the endpoint does not stream, or answers from a cache: give --tpot-ms and --ttft-ms",
             kind="failed",
         )
-    read = statistics.median(one.prompt_tokens for one in short)
+    read = statistics.median(one.prompt_tokens for one in got)
+    first = statistics.median(one.first_ms for one in got)
     values: tuple[tuple[Metric, float], ...] = (("tpot_ms", step), ("ttft_ms", first))
     return [anchor(conditions, metric, value, 1.0, read, outs, day, told) for metric, value in values]
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from allod.domain.errors import Invalid
-from allod.planner.catalogue import Device, find_device
+from allod.planner.catalogue import Device, shipped
 from allod.planner.speed.facts import bare
 from allod.planner.speed.points import points
 from allod.planner.speed.rows import number, text
@@ -39,7 +39,7 @@ def wall_points() -> dict[str, list[float]]:
         watts = number(row, "peak_wall_power_w")
         if watts > 0 and number(row, "n_devices", 1.0) <= 1:
             try:
-                device = find_device(bare(text(row, "hardware"))).id
+                device = shipped().find_device(bare(text(row, "hardware"))).id
             except Invalid:
                 continue
             found.setdefault(device, []).append(watts)
@@ -52,7 +52,7 @@ def wall_shares() -> tuple[float, float, float]:
     shares = sorted(
         statistics.median(watts) / rated
         for name, watts in wall_points().items()
-        if (rated := find_device(name).tdp_w)
+        if (rated := shipped().find_device(name).tdp_w)
     )
     if len(shares) < FEWEST:
         return 0.6, 1.1, 2.0

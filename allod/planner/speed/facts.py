@@ -19,7 +19,7 @@ import msgspec
 
 from allod.domain.errors import Invalid
 from allod.planner.architecture import Architecture, from_config
-from allod.planner.catalogue import Device, ModelCard, find_device, find_model
+from allod.planner.catalogue import Device, ModelCard, shipped
 from allod.planner.quants import bits_of, precision, tensors
 from allod.planner.speed.names import KINDS, VENDOR_OF, bits_in, generation_of, sizes_in
 
@@ -107,7 +107,6 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     fp8: float
     fp4: float
     rack: bool
-    watts: float | None
     known: bool
     note: str = ""
 
@@ -158,13 +157,16 @@ def bare(name: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def machine_named(name: str) -> Machine:
-    """Return the machine of this name; where the catalogue is silent its facts are assumed and marked."""
+    """Return the machine of this name; where the catalogue is silent its facts are assumed and marked.
+
+    By the shipped catalogue only: the points that ship were fitted, and the intervals validated, with it.
+    """
     plain = bare(name)
     brief = re.sub(r"(?i)\b(nvidia|amd|intel|apple|geforce|radeon|instinct|tesla)\b", " ", plain)
     brief = re.sub(r"(?i)[\s_-]*\d+\s*gb\b.*$", "", brief).strip()
     for spelling in dict.fromkeys((plain, brief, re.sub(r"(?i)^(rtx|gtx|rx)\s*(\d)", r"\1-\2", brief))):
         try:
-            return machine_of(find_device(spelling))
+            return machine_of(shipped().find_device(spelling))
         except Invalid:
             continue
     return _assumed(plain)
@@ -190,7 +192,6 @@ def machine_of(device: Device) -> Machine:
         fp8=fp8,
         fp4=device.fp4_flops or fp8,
         rack="rack" in device.device_class,
-        watts=device.allin_w or device.tdp_w,
         known=device.mem_bw_bytes_s is not None,
         note="" if device.mem_bw_bytes_s else "memory bandwidth is not known: assumed from the name",
     )
@@ -217,7 +218,6 @@ def _assumed(name: str, memory: float | None = None) -> Machine:
         fp8=f16 * (2 if quick else 1),
         fp4=f16 * (4 if gen.startswith("blackwell") and quick else 2 if quick else 1),
         rack="nvl72" in low,
-        watts=None,
         known=False,
         note="the machine is not in the catalogue: its rates are assumed from its name",
     )
@@ -225,10 +225,10 @@ def _assumed(name: str, memory: float | None = None) -> Machine:
 
 @functools.lru_cache(maxsize=4096)
 def subject_named(name: str) -> Subject:
-    """Return the model of this name; where the catalogue is silent its shape is assumed and marked."""
+    """Return the model of this name; where the shipped catalogue is silent it is assumed and marked."""
     for spelling in dict.fromkeys((name, bare(name))):
         try:
-            card = find_model(spelling)
+            card = shipped().find_model(spelling)
         except Invalid:
             continue
         if card.architecture is not None:
@@ -262,8 +262,9 @@ def _shapes() -> Mapping[str, ModelCard]:
         importlib.resources.files("allod.planner").joinpath("data", "speed_configs.json").read_text("utf-8")
     )
     held = json.loads(text)
-    return {
-        _plain_model(name): ModelCard(
+    cards = [shipped().models[name] for name in held["catalogued"]]
+    cards += [
+        ModelCard(
             id=name,
             maker=name.split("/")[0],
             maker_jurisdiction="",
@@ -272,7 +273,8 @@ def _shapes() -> Mapping[str, ModelCard]:
             source=held["source"],
         )
         for name, config in held["configs"].items()
-    }
+    ]
+    return {_plain_model(card.id): card for card in cards}
 
 
 def subject_of(card: ModelCard) -> Subject:

@@ -24,6 +24,10 @@ Formula = Callable[[Mapping[str, Any], Values], Any]
 TAIL: Final = 4.0
 """Degrees of freedom of the residuals: single runs have heavy tails."""
 STEP: Final = 1e-4
+ENOUGH: Final = 3
+"""Anchors among which one can be told to be an outlier."""
+SURPRISE: Final = 2.5
+"""Squared mean of anchors over its variance from which they are believed against the fit."""
 
 
 class Scalar(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,14 +221,27 @@ class Fitted(msgspec.Struct, kw_only=True):
         left = seen - self.mean(anchors) - back @ self.alpha
         among = covariance(self.plan.terms, anchors, anchors) - back @ self.inverse @ back.T
         between = covariance(self.plan.terms, asked, anchors) - cross @ self.inverse @ back.T
+        shift = _cell_shift(left, among, noise)
+        cov, among, between = cov + shift, among + shift, between + shift
         weights = np.ones(len(left))
-        for _ in range(3):
+        for _ in range(3 if len(left) >= ENOUGH else 0):
             inner = np.linalg.inv(among + np.diag(noise * weights))
             surprise = (inner @ left) ** 2 / np.diag(inner)
             weights = np.maximum(weights, surprise / 2.0)
         inner = np.linalg.inv(among + np.diag(noise * weights))
         after = cov - between @ inner @ between.T
         return mean + between @ inner @ left, np.sqrt(np.maximum(np.diag(after), 1e-8) + noise)
+
+
+def _cell_shift(left: Array, among: Array, noise: float) -> float:
+    """Return the variance of one more effect that a cell's anchors share: zero unless they all surprise.
+
+    Measurements that agree with each other and not with the fit say that this cell is unlike any other
+    (empirical Bayes); without this they would be taken for noise.
+    """
+    own = float((among.sum() + noise * len(left)) / len(left) ** 2)
+    mean = float(left.mean()) ** 2
+    return mean - own if mean > SURPRISE * own else 0.0
 
 
 def fit(plan: Plan, data: Table, y: Array) -> Fitted:

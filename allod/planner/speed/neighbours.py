@@ -66,7 +66,7 @@ def _named(point: Point, far: float) -> Neighbour:
         what=f"{case.subject.id} {case.quant} on {case.n} x {case.machine.id}, {load}{lengths}",
         ms=math.exp(point.y),
         distance=round(far, 2),
-        engine=text(row, "engine"),
+        engine=text(row, "engine").replace(" nan", " (version not stated)"),
         as_of=date.fromisoformat(text(row, "as_of")),
         source=text(row, "source"),
     )

@@ -186,7 +186,7 @@ FIRST: Final = Plan(
                 centre=0.35, spread=0.5, groups=("engine", "generation", "quant"), deviation=0.3
             ),
             "prefill_moe": Scalar(centre=0.7, spread=0.5),
-            "prefill_latent": Scalar(centre=0.8, spread=0.5),
+            "prefill_latent": Scalar(centre=0.8, spread=0.5, groups=("generation", "device"), deviation=0.3),
             "wait": Scalar(centre=0.5, spread=0.7),
             "behind": Scalar(centre=0.15, spread=0.7, groups=("engine",), deviation=0.3),
             "crowd": Scalar(centre=0.8, spread=0.2),
@@ -195,7 +195,7 @@ FIRST: Final = Plan(
             "each": Scalar(centre=200.0, spread=1.0, groups=("engine",), deviation=0.4),
         },
         formula=serve_first,
-        tail_scale=0.35,
+        tail_scale=0.45,
     ),
     terms=(
         Term(sd=0.15, same=("device", "engine")),

@@ -178,9 +178,14 @@ def _memory_notes(
 
 
 def _rate(case: Case, step: Span, first: Span, told: str, day: date) -> Estimate:
-    """Return output tokens a second of all streams; the logarithms of both times add by their shares."""
-    whole = first.ms + case.osl * step.ms
-    share = case.osl * step.ms / whole
+    """Return output tokens a second of all streams; the logarithms of both times add by their shares.
+
+    Streams beyond what the memory holds wait, and add nothing.
+    """
+    answer = case.osl * step.ms
+    turns = max(case.concurrency / max(case.numbers()["slots"], 1.0), 1.0)
+    whole = max(first.ms + answer, turns * answer)
+    share = min(answer * turns / whole, 1.0)
     value = 1e3 * case.concurrency * case.osl / whole
 
     def wide(one: Span) -> tuple[float, float]:

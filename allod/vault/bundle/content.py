@@ -5,6 +5,9 @@
     {"format": "allod-catalogue-1", "as_of": "2026-11-25", "source": "...", "licence": "...",
      "models": {"MODEL": {"title", "context_tokens", "max_output_tokens", "retires", "note"}}}
 
+It may carry facts for plans besides (``facts``): ``devices``, ``grids``, ``points`` and, in an entry of
+``models``, ``facts``.
+
 ``revocations.json``: the vault's own form, a list of ``{"digest", "reason", "at"}``; a digest may be of
 weights, an adapter, a template, a publisher's key, a bundle, or a bundle signer's key id.
 """
@@ -21,6 +24,7 @@ from allod.domain.errors import AllodError, Integrity, Invalid
 from allod.metering.book import Book
 from allod.receipts.notes import parse_vkey
 from allod.vault import signature
+from allod.vault.bundle import facts
 from allod.vault.bundle.names import is_digest
 from allod.vault.revocation import Revocation
 
@@ -40,23 +44,36 @@ _DIGEST_OPTION: Final = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a catalogue says of one model; None and empty is not said. ``retires`` is its last day."""
+    """What a catalogue says of one model; None and empty is not said. ``retires`` is its last day.
+
+    ``facts`` are for plans only; whoever lists models does not read them.
+    """
 
     title: str = ""
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     retires: date | None = None
     note: str = ""
+    facts: facts.ModelFacts | None = None
 
 
 class Catalogue(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A catalogue: day, source and licence of what it says, and the models by name."""
+    """A catalogue: day, source and licence of what it says, and the models by name; facts for plans."""
 
     format: str
     as_of: date
     source: str
     licence: str
     models: dict[str, Told]
+    devices: dict[str, facts.DeviceFacts] = {}
+    grids: dict[str, facts.GridFacts] = {}
+    points: tuple[facts.PointFacts, ...] = ()
+
+    @property
+    def plans(self) -> bool:
+        """Whether there is anything for plans in it."""
+        told = any(one.facts is not None for one in self.models.values())
+        return told or bool(self.devices or self.grids or self.points)
 
 
 class Roots(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,9 +127,10 @@ def prices(name: str, raw: bytes, now_ms: int) -> Book:
 def catalogue(name: str, raw: bytes, now_ms: int) -> Catalogue:
     """Read a catalogue (raises ``Integrity``)."""
     try:
+        facts.single_keys(raw)
         found = msgspec.json.decode(raw, type=Catalogue)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _bad(f"catalogue {name}", str(error))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        _bad(f"catalogue {name}", str(error)[:300])
     if found.format != CATALOGUE:
         _bad(f"catalogue {name}", f"its format is {found.format[:40]!r}, expected {CATALOGUE}")
     _dated(f"catalogue {name}", found.as_of, found.source, now_ms)
@@ -124,6 +142,11 @@ def catalogue(name: str, raw: bytes, now_ms: int) -> Catalogue:
             _bad(f"catalogue {name}", f"a text of {model[:80]!r} is too long or not printable")
         if any(n is not None and not 0 < n < 1 << 40 for n in (told.context_tokens, told.max_output_tokens)):
             _bad(f"catalogue {name}", f"a limit of {model[:80]!r} is no number of tokens")
+    planned = {model: told.facts for model, told in found.models.items() if told.facts is not None}
+    try:
+        facts.check(found.devices, planned, found.grids, found.points, now_ms)
+    except facts.Wrong as error:
+        _bad(f"catalogue {name}", str(error))
     return found
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from allod.policy.forms import Pack
     from allod.store.home import Home
+    from allod.vault.bundle.content import Catalogue
     from allod.vault.bundle.form import Bundle, Known
     from allod.vault.bundle.verify import Opened
     from allod.vault.manifest import Manifest
@@ -43,10 +44,14 @@ MAX_SMALL_BYTES: Final = 64 * 1024 * 1024
 
 
 class Packs(msgspec.Struct, frozen=True, kw_only=True):
-    """The packs of a bundle, as somebody may object to them, and who signed the bundle for this home."""
+    """The packs of a bundle, as somebody may object to them, and who signed the bundle for this home.
+
+    ``catalogues`` are those that carry facts for plans, by name, for whoever can read what they describe.
+    """
 
     packs: tuple[Pack, ...]
     signers: tuple[str, ...]
+    catalogues: tuple[tuple[str, Catalogue], ...] = ()
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +71,7 @@ class Import:
         schema: text of the base pack's schema, under which packs are read.
         now_ms: one clock reading, UTC milliseconds.
         version: ours, as ``1.2.3``.
-        judge: told the bundle's packs before anything serves; raises to refuse them.
+        judge: told the bundle's packs and facts before anything serves; raises to refuse them.
         progress: told how many bytes there are to copy, and a function that is told bytes as they pass.
 
     """
@@ -183,7 +188,9 @@ class Import:
             look = _Look(self, stage, bundle, opened.digest, before)
             items = look.all()
             steps = (*opened.steps, *look.steps)
-            steps += self._judge(Packs(packs=tuple(look.packs), signers=opened.signers))
+            steps += self._judge(
+                Packs(packs=tuple(look.packs), signers=opened.signers, catalogues=tuple(look.catalogues))
+            )
             found = Generation(
                 format=FORMAT,
                 serial=1 if before is None else before.serial + 1,
@@ -272,6 +279,7 @@ class _Look:
         self._was = {} if before is None else switch.models(doing.supply, before.items)
         self._models: dict[str, Manifest] = {}
         self.packs: list[Pack] = []
+        self.catalogues: list[tuple[str, Catalogue]] = []
         self.steps: list[Step] = []
 
     def all(self) -> tuple[Held, ...]:
@@ -326,7 +334,9 @@ class _Look:
         elif item.kind == "prices":
             content.prices(item.name, first, self._doing.now_ms)
         elif item.kind == "catalogue":
-            content.catalogue(item.name, first, self._doing.now_ms)
+            found = content.catalogue(item.name, first, self._doing.now_ms)
+            if found.plans:
+                self.catalogues.append((item.name, found))
         elif item.kind == "revocations":
             content.revocations(item.name, first)
         else:
