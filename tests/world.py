@@ -19,10 +19,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 from asking import Answer, Stream, call, chat, messages, responses, start, until
+from click.testing import CliRunner
 from operators import Region, Trap
 
+from allod.gateway.cli import main
 from allod.store.database import Database, Request
 from allod.store.home import Home as Paths
 from allod.store.home import make_home
@@ -187,6 +190,19 @@ class World:
             check=False,
             input=stdin,
         )
+
+    def here(self, *args: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of Allod on this home in this very process, without walls: it takes a moment only."""
+        with (
+            CliRunner().isolation(env=self.environ) as (stdout, stderr, _),
+            patch.object(sys, "argv", ["allod", *args]),
+        ):
+            try:
+                main(walls=False)
+            except SystemExit as end:
+                code = int(end.code or 0)
+        said = stdout.getvalue().decode(), stderr.getvalue().decode()
+        return subprocess.CompletedProcess(["allod", *args], code, *said)
 
     @contextlib.contextmanager
     def up(self, *apps: str) -> Iterator[Gateway]:

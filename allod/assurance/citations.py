@@ -2,8 +2,9 @@
 
 Every quoted passage of ``LEAST_WORDS`` words or more, and every passage set off by ``>``, must stand in the
 documents, white space, quotation marks, dashes, ligatures and capitals aside; a gap ("...") may leave out,
-not reorder, and stands between words that stand together, two at least. Every marker ([2], [1, 3], [2-4], [^1]) must name a source that the documents number, and a
-passage directly before its marker must stand in that very source. There must be one of either.
+not reorder, and stands between words that stand together, two at least. Every marker ([2], [1, 3], [2-4],
+[^1]) must name a source that the documents number, and a passage directly before its marker must stand in
+that very source. There must be one of either.
 
 It does not say that the source bears out what is said of it.
 """

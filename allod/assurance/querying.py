@@ -25,6 +25,7 @@ _MAX_VALUE_BYTES: Final = 1 << 20
 _PIECES: Final = re.compile(
     r"'[^']*'|\"[^\"]*\"|`[^`]*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/|[()]|\border\s+by\b", re.IGNORECASE | re.DOTALL
 )
+_SAYS_NOTHING: Final = re.compile(r"(?:[;\s]|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)*")
 _READS: Final = frozenset(
     (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
 )
@@ -107,10 +108,10 @@ def statements(text: str) -> tuple[str, ...]:
     for piece in pieces:
         at += piece + ";"
         if sqlite3.complete_statement(at):
-            if at.strip("; \t\r\n"):
+            if not _SAYS_NOTHING.fullmatch(at):
                 out.append(at)
             at = ""
-    if at.strip("; \t\r\n"):
+    if not _SAYS_NOTHING.fullmatch(at):
         out.append(at.removesuffix(";"))
     if not out or len(out) > MAX_STATEMENTS:
         raise Broken("no statement" if not out else "more statements than are run")

@@ -204,9 +204,11 @@ def conclusion(drill: Drill, functions: Iterable[FunctionResult], restoration: R
         return told + " No remedy was tried."
     if restoration.fastest is None:
         return told + " No remedy that was tried brings any of it back without waiving a rule."
-    share = restoration.fastest.requests / restoration.uncovered if restoration.uncovered else 0.0
+    share = restoration.fastest.share
     late = [one.function for one in bad if one.within_rto is False]
     told += f" {' with '.join(restoration.fastest.titles)} brings {share:.0%} of it back, the fastest way."
+    if restoration.looked_at < restoration.uncovered:
+        told += f" ({restoration.looked_at} of them were decided again.)"
     return told + (f" Not within the recovery time: {', '.join(late)}." if late else "")
 
 

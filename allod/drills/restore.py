@@ -216,14 +216,27 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cases_of(decided: Iterable[Fate]) -> list[Case]:
-    """Return the uncovered requests by kind, those of most requests first."""
-    out = [
-        Case(fate.group, kind.requests, kind.digest)
-        for fate in decided
-        if fate.uncovered
-        for kind in fate.group.kinds.values()
-    ]
-    return sorted(out, key=lambda one: (-one.requests, one.digest))
+    """Return the uncovered requests by kind, those of most requests first.
+
+    Requests that differ by their day, or by how deployments were then, are one kind: it is decided again as
+    on its last day.
+    """
+    found: dict[object, Case] = {}
+    for fate in decided:
+        if not fate.uncovered:
+            continue
+        group, asked = fate.group, fate.group.asked
+        who = asked.app, asked.classes, asked.purpose, asked.pseudonymised, asked.link_up
+        for key, kind in group.kinds.items():
+            same = (who, group.task, group.configuration, key)
+            known = found.get(same)
+            if known is None:
+                found[same] = Case(group, kind.requests, kind.digest)
+            else:
+                later = (asked.day, kind.digest) > (known.group.asked.day, known.digest)
+                newest = (group, kind.digest) if later else (known.group, known.digest)
+                found[same] = Case(newest[0], known.requests + kind.requests, newest[1])
+    return sorted(found.values(), key=lambda one: (-one.requests, one.digest))
 
 
 class _Search:

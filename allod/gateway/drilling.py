@@ -44,6 +44,8 @@ TICKS: Final = "drills/ticks.toml"
 NOT_KEPT: Final = "the fleet it was decided with was not kept"
 UNMADE: Final = "its law cannot be made again"
 MAX_BYTES: Final = 1 << 20
+POLICIES: Final = 24
+"""So many laws over a world and a fleet are kept; those without a world before all others."""
 
 
 class PacksLess(Packs):
@@ -191,6 +193,8 @@ class Ground:
         """Return the law over a fleet, in a world or as it is; None if today's packs make none over it."""
         key = configuration, world or ""
         if key not in self._policies:
+            if len(self._policies) >= POLICIES:
+                self._policies.pop(next((one for one in self._policies if one[1]), key), None)
             fleet = self.fleet(configuration) if found is None else found.fleet
             assert fleet is not None
             packs = self.packs(found)

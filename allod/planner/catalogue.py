@@ -225,7 +225,7 @@ class Catalogue:
         raise Invalid(
             f"no model {name[:60]!r} is known",
             f"the nearest are {near}" if near else "nothing in the catalogue is near it",
-            "name one of these, or pass --config config.json or --file model.gguf",
+            "name one of these, or pass --model-config config.json or --file model.gguf",
             param="model",
         )
 

@@ -51,7 +51,7 @@ def _size() -> Claim:
         claim="DeepSeek V4-Pro has 1.6T parameters, 49B of them active, and a context of 1M",
         ours=(
             f"{total / 1e12:.2f}T without the speculation layer, {active / 1e9:.1f}B active, "
-            f"{arch.max_position} tokens; routed experts alone {routed / 1e9:,.0f}B"
+            f"{arch.max_position:,} tokens; routed experts alone {routed / 1e9:,.0f}B"
         ),
         inputs="config.json: 61 layers, 384 experts of which 6 are used, expert width 3072",
         verdict="confirmed",

@@ -212,7 +212,7 @@ def _as_config(header: gguf.Header, name: str) -> dict[str, Any]:
         raise Invalid(
             f"the header of a {name[:40]!r} model does not say all that a plan needs",
             f"read from a header are {', '.join(sorted(_PLAIN))}",
-            "pass its config.json as well: --config config.json",
+            "pass its config.json as well: --model-config config.json",
             param="file",
         )
     out: dict[str, Any] = {"model_type": name.replace("-", "_")}
@@ -222,7 +222,7 @@ def _as_config(header: gguf.Header, name: str) -> dict[str, Any]:
             raise Invalid(
                 f"{name}.{field} differs by layer, and a header's lists are not kept",
                 "the bytes of the weights are known, the cache is not",
-                "pass its config.json as well: --config config.json",
+                "pass its config.json as well: --model-config config.json",
                 param="file",
             )
         if value is not None:

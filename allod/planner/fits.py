@@ -83,7 +83,7 @@ def question(
         raise Invalid(
             f"the architecture of {card.id} is not known",
             f"the catalogue holds no more of it than {known} ({card.note or card.source})",
-            "pass --config config.json, or --file with the GGUF or the folder of safetensors",
+            "pass --model-config config.json, or --file with the GGUF or the folder of safetensors",
             param="model",
         )
     name = quant or ("" if file is not None else arch.stored or "bf16")

@@ -422,7 +422,7 @@ def shape_of(model: ModelCard) -> Architecture:
         raise Invalid(
             f"the architecture of {model.id} is not known",
             "neither its configuration nor a file of its weights is in the catalogue",
-            "pass --config config.json or --file model.gguf",
+            "pass --model-config config.json or --file model.gguf",
             param="model",
         )
     return model.architecture

@@ -74,10 +74,10 @@ def offer(name: str, book: Book, day: date) -> Offer:
     slots = [book.tariff(name, begin + n * SLOT_MS) for n in range(SLOTS)]
     found = tuple(one for one in slots if one is not None)
     if len(found) != SLOTS:
-        near = ", ".join(book.nearest(name)) or "nothing is near"
+        near = ", ".join(book.nearest(name))
         raise Invalid(
             f"the price book of {book.as_of} does not know {name[:80]!r}",
-            f"the nearest are {near}",
+            f"the nearest are {near}" if near else "nothing in the book is near it",
             "name an entry as operator/model; `allod plan prices --history MODEL` lists them",
             param="model",
         )

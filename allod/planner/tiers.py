@@ -229,7 +229,7 @@ def answer(
 def _unknown(device: Device, pool: Collection[ModelCard], rules: Rules) -> tuple[str, ...]:
     out = []
     if device.mem_bw_bytes_s is None:
-        out.append(f"memory bandwidth of {device.id}: not known, so no speed")
+        out.append(f"memory bandwidth of {device.id}, so no speed is told")
     licence = sum(1 for card in pool if not card.licence and card.maker_jurisdiction not in rules.banned)
     shape = [card.id.rsplit("/", 1)[-1] for card in pool if card.architecture is None]
     if licence:
@@ -249,7 +249,7 @@ def all_tiers(rules: Rules, known: Mapping[str, Device] | None = None) -> list[A
         device = usual_device(tier, pool)
         if device is None:
             names = ", ".join(sorted(d.id for d in pool if d.tier == tier.id)) or "none"
-            note = f"memory of every device of this tier ({names}): not known; pass --memory with plan fit"
+            note = f"memory of every device of this tier ({names}): pass it to plan fit with --memory"
             out.append(Answered(tier=tier, device=None, best=None, clean=None, candidates=0, unknown=(note,)))
             continue
         out.append(answer(tier, device, rules))

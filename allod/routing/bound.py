@@ -153,7 +153,7 @@ def merge(*some: Wealth) -> Wealth:
 
 
 def possible(wealth: Wealth) -> bool:
-    """Say whether observations can have come to this: sums and wealths within what so many can make of them."""
+    """Say whether so many observations can have come to this: no sum and no wealth is beyond them."""
     n, room = wealth.n, 1e-6 * (wealth.n + 1)
     sums = n >= 0 and abs(wealth.total) <= n + room and -room <= wealth.squares <= n + room
     least, most = n * math.log1p(-_CAP) - room, n * math.log1p(_CAP * 2 / _NARROWEST) + room

@@ -8,9 +8,9 @@ free text has no shortcut. Whoever drives it plans for the lawful deployments on
 
 Checks, cheapest first: ``schema`` ``json`` ``numeric`` ``label`` ``regex`` ``compile`` ``arithmetic`` ``sql``
 ``tests`` ``citation`` are run by the driver, passed or not. ``agreement`` counts equal answer keys,
-``margin`` compares a token margin in the driver's own unit (what it is worth, audits prove), and ``worth`` asks a judge what the
-escalation would add for what it would cost (``allod.routing.stopping``), and, before a step with that check
-is asked at all, whether it is worth asking (``allod.routing.courses``).
+``margin`` compares a token margin in the driver's own unit (what it is worth, audits prove), and ``worth``
+asks a judge what the escalation would add for what it would cost (``allod.routing.stopping``), and, before a
+step with that check is asked at all, whether it is worth asking (``allod.routing.courses``).
 """
 
 from __future__ import annotations

@@ -26,7 +26,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hourly(database: Database, origin: str, *, since_ms: int, until_ms: int) -> dict[int, int]:
-    """Return requests by hour (hours since 1970, UTC); hours without any are left out."""
+    """Return receipts by hour (hours since 1970, UTC); hours without any are left out.
+
+    A step of a cascade has a receipt of its own (decision 0007), and the tables do not tell it from a request:
+    a request in steps counts once and once more for each step, as it does among decisions.
+    """
     hour = REQUEST.c.at_ms // HOUR_MS
     query = (
         sa.select(hour, sa.func.count())

@@ -104,6 +104,7 @@ def test_steps_rows_and_statements_are_bounded() -> None:
         with pytest.raises(Broken):
             statements(sql)
     assert len(statements("SELECT ';'; -- ;\nSELECT 2;")) == 2
+    assert statements("SELECT 1; -- all; of them\n/* and; no more */ ;") == ("SELECT 1;",)
     with pytest.raises(Broken, match="schema"):
         opened("ATTACH 'x.db' AS x")
 

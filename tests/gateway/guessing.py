@@ -115,7 +115,7 @@ def planned(inside: Inside) -> bool:
 
 def explained(world: World, *more: str) -> dict[str, Any]:
     """Return what `allod explain` says of a request of the task."""
-    done = world.allod("explain", "--app", "ward", "--task", TASK, "--json", *more)
+    done = world.here("explain", "--app", "ward", "--task", TASK, "--json", *more)
     assert done.returncode == 0, done
     found: dict[str, Any] = json.loads(done.stdout)
     return found

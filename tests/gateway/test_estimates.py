@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -80,7 +81,7 @@ def test_easy_work_goes_to_the_cheap_and_hard_work_to_the_dear(estimating: World
         assert guesses["cheap"].success < guesses["dear"].success
         assert guesses["cheap"].n == 80
         assert served(inside, HARD.format(1, 2), model="cheap") == "cheap", "who names one gets it"
-    done = estimating.allod("policy", "simulate", "--since", "1h", "--json")
+    done = estimating.here("policy", "simulate", "--since", "1h", "--json")
     assert done.returncode == 0, done
     total = json.loads(done.stdout)["totals"]
     assert total["identical"] == total["replayed"] == total["requests"] > 0, "I8: from the records alone"
@@ -358,7 +359,7 @@ def test_what_was_erased_is_forgotten(tmp_path: Path) -> None:
     before = kept.read(world.paths)
     assert not isinstance(before, str)
     assert len(before[1].evidence) == 80
-    assert world.allod("receipt", "erase", receipts[0]).returncode == 0
+    assert world.here("receipt", "erase", receipts[0]).returncode == 0
     with Inside(world) as inside:
         fitted(inside)
         assert any("1 requests" in said.get("dropped", "") for said in notices(inside))
@@ -367,3 +368,17 @@ def test_what_was_erased_is_forgotten(tmp_path: Path) -> None:
     assert len(after[1].evidence) == 79
     assert set(words.known(world.paths, name)) == {case.id for case in some} - {"c0"}
     assert len(list((world.root / "estimates").glob("*.bin"))) == 1, "and the older weights are gone"
+
+
+def test_I9_what_a_crash_left_half_written_is_gone_with_the_next_start(estimating: World) -> None:
+    """Hashed words are content: a file of them that nothing names would outlive every erasure."""
+    folder, evaluated = estimating.root / "estimates", estimating.root / "evaluations"
+    left = [folder / "0123456789abcdef.bin.new", folder / "audits.bin.new", evaluated / "0123.words.new"]
+    for path in left:
+        path.write_bytes(b"half")
+        os.utime(path, (1, 1))
+    (evaluated / "4567.words.new").write_bytes(b"half")  # another process may be writing it
+    with Inside(estimating) as inside:
+        assert planned(inside)
+        assert not any(path.exists() for path in left)
+        assert (evaluated / "4567.words.new").exists()

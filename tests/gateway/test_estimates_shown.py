@@ -54,7 +54,7 @@ def test_chance_is_not_used(tmp_path: Path) -> None:
             used.known.tasks[0].why == "out of fold it was no better than the task's own rates, beyond chance"
         )
         assert not planned(inside)
-    status = json.loads(world.allod("eval", "status", "--json").stdout)["estimates"]
+    status = json.loads(world.here("eval", "status", "--json").stdout)["estimates"]
     assert status["known"]["tasks"][0]["why"] == used.known.tasks[0].why
 
 
@@ -106,7 +106,7 @@ def test_an_evaluation_keeps_words_only_where_a_task_asks_for_estimates(tmp_path
     world = World(tmp_path / "home", own)
     with world.up("ward") as gateway:
         world.write(config(fleet(), tasks=tasks, server={"port": gateway.port}))
-        done = world.allod("eval", "run", str(file), "--app", "ward", "--on", "cheap", "--json")
+        done = world.here("eval", "run", str(file), "--app", "ward", "--on", "cheap", "--json")
         assert done.returncode == 0, done
     name = json.loads(done.stdout)["evaluation"]
     read = words.known(world.paths, name)
@@ -118,8 +118,8 @@ def test_an_evaluation_keeps_words_only_where_a_task_asks_for_estimates(tmp_path
     path.unlink()
     wrong_file = tmp_path / "others.jsonl"
     wrong_file.write_text(json.dumps(rows[0]))
-    assert world.allod("eval", "use", name, "--cases", str(wrong_file)).returncode == 2
-    assert world.allod("eval", "use", name, "--cases", str(file)).returncode == 0
+    assert world.here("eval", "use", name, "--cases", str(wrong_file)).returncode == 2
+    assert world.here("eval", "use", name, "--cases", str(file)).returncode == 0
     assert words.known(world.paths, name) == read
 
 
@@ -148,33 +148,33 @@ def test_explain_shows_estimates_and_what_alternatives_would_have_cost(
         expected = Decimal(one["request_usd"]) / success
         assert abs(Decimal(one["success_usd"]) - expected) < expected / 1000
     assert said["estimates"]["task"]["outcomes"] == {"cheap": 80, "dear": 80}
-    text = estimating.allod("explain", "--app", "ward", "--task", TASK, "--prompt-file", str(file)).stdout
+    text = estimating.here("explain", "--app", "ward", "--task", TASK, "--prompt-file", str(file)).stdout
     assert "would have cost" in text
     assert "estimated for" in text
     assert "with 90 %" in text
     assert HARD.format(200, 240) not in text
-    both = estimating.allod("explain", "--task", TASK, "--prompt", "x", "--prompt-file", str(file))
+    both = estimating.here("explain", "--task", TASK, "--prompt", "x", "--prompt-file", str(file))
     assert both.returncode == 2
 
 
 def test_eval_status_shows_what_the_estimator_knows(estimating: World) -> None:
-    known = json.loads(estimating.allod("eval", "status", "--json").stdout)["estimates"]["known"]
+    known = json.loads(estimating.here("eval", "status", "--json").stdout)["estimates"]["known"]
     (task,) = known["tasks"]
     assert task["outcomes"] == {"cheap": 80, "dear": 80}
     assert float(task["brier"]) < float(task["brier_of_rate"])
     assert 0 < float(task["calibration_error"]) < 0.3
-    text = estimating.allod("eval", "status").stdout
+    text = estimating.here("eval", "status").stdout
     assert f"fitted {known['day']}" in text
     assert "outcomes of cheap 80, dear 80" in text
     assert AT[:4] in text
 
 
 def test_the_doctor_says_whether_estimates_are_used(estimating: World) -> None:
-    found = json.loads(estimating.allod("doctor", "--json").stdout)["findings"]
+    found = json.loads(estimating.here("doctor", "--json").stdout)["findings"]
     one = next(finding for finding in found if finding["name"] == f"estimates {TASK}")
     assert one["state"] == "ok"
     uses.drop(estimating.paths, None)
-    found = json.loads(estimating.allod("doctor", "--json").stdout)["findings"]
+    found = json.loads(estimating.here("doctor", "--json").stdout)["findings"]
     one = next(finding for finding in found if finding["name"] == f"estimates {TASK}")
     assert one["state"] == "note"
     assert "other evaluations count now" in one["detail"]
@@ -188,7 +188,7 @@ def test_without_a_task_that_asks_nothing_is_loaded(tmp_path: Path) -> None:
         assert inside.gateway.estimates is None
         assert served(inside, HARD.format(1, 2)) == "cheap"
     assert not (world.root / "estimates").exists()
-    assert json.loads(world.allod("eval", "status", "--json").stdout)["estimates"] is None
+    assert json.loads(world.here("eval", "status", "--json").stdout)["estimates"] is None
 
 
 def test_a_gateway_that_stops_while_it_fits_keeps_nothing_half(tmp_path: Path) -> None:

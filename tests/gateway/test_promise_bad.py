@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -13,8 +14,8 @@ from operators import Region
 from world import Trap, chat, until
 
 from allod.domain.errors import Unavailable
+from allod.gateway.promise import learning, telling
 from allod.gateway.promise import state as states
-from allod.gateway.promise import telling
 from allod.gateway.promise.state import BLIND
 from allod.receipts.notes import Signer
 from gateway.lineages import ends, log_of
@@ -268,3 +269,19 @@ def test_what_the_log_does_not_take_is_in_no_bound_and_is_used_again_once_it_doe
         inside.gateway.store.flush()
         log = [leaf for leaf in log_of(inside) if leaf["kind"] == "notice"]
         assert states.replayed(log, telling.finder(inside.world.paths))[TASK, one.policy] == one.proof
+
+
+def test_a_disk_that_takes_no_estimator_ends_nothing_and_leaves_no_child(
+    tmp_path: Path, region: Region, trap: Trap, minds: Minds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(learning, "write_file", full)
+    own = {"check": ["tests"], "tests": "checks/t.py", "audit_share": 1, "learn": True}
+    with running(tmp_path, region, trap, own=own, files={"checks/t.py": "assert True"}) as inside:
+        begun(inside, minds)
+        children = inside.gateway.promises.checking.children
+        until(lambda: children._spare is not None and children._spare.done())
+        pid = children._spare.result().pid
+    assert not Path(f"/proc/{pid}").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 from decimal import Decimal
@@ -22,6 +23,7 @@ from allod.gateway.promise import joining, rules, telling
 from allod.gateway.promise import state as states
 from allod.gateway.promise.joining import incoming
 from allod.gateway.promise.kept import every, path_of, put
+from allod.gateway.promise.promises import Promises
 from allod.gateway.promise.proof import Told
 from allod.receipts.notes import Signer
 from allod.routing import floor
@@ -32,13 +34,29 @@ AT = 1_790_000_000_000
 AUDITS = st.lists(st.tuples(st.sampled_from([-1, 0]), st.sampled_from([-1, 0])), max_size=30)
 
 
-def node(audits: list[tuple[int, int]], loss: str = "0.1") -> states.Standing:
+def node(
+    audits: list[tuple[int, ...]], loss: str = "0.1", ladder: tuple[str, ...] = LADDER
+) -> states.Standing:
     own = CascadeTask(check=("numeric", "agreement"), max_loss=Decimal(loss))
     who = rules.Parties(reference="r", base="b", second="s")
-    one = states.begin("t", own, LADDER, "sha256:" + "a" * 64, who, AT)
-    for n, differences in enumerate(audits):
+    one = states.begin("t", own, ladder, "sha256:" + "a" * 64, who, AT)
+    quiet = next((n for n, each in enumerate(audits) if any(each)), len(audits))
+    one.state = _quiet(one.promise, quiet)
+    for n, differences in enumerate(audits[quiet:], quiet):
         one.audited(differences, AT + n)
     return one
+
+
+_QUIET: dict[floor.Promise, list[floor.State]] = {}
+
+
+def _quiet(promise: floor.Promise, n: int) -> floor.State:
+    """Return what so many audits without any difference come to; each is made once."""
+    known = _QUIET.setdefault(promise, [floor.start(promise)])
+    nothing = (0.0,) * len(promise.ladder)
+    while len(known) <= n:
+        known.append(floor.audit(promise, known[-1], nothing, AT + len(known) - 1)[0])
+    return known[n]
 
 
 def tells(one: states.Standing, name: str) -> Told:
@@ -198,10 +216,10 @@ def test_the_promise_is_opened_wrongly_in_at_most_alpha_of_runs_however_nodes_te
     wrongly = 0
     for seed in range(40):
         drawn = random.Random(seed)
-        here, there = node([], "0.1"), node([], "0.1")
+        here, there = node([], ladder=LADDER[:1]), node([], ladder=LADDER[:1])
         for n in range(160):
             differs = -(drawn.random() < 0.1)  # what is lost is what is promised: no rule may open
-            (here if n % 2 else there).audited((differs, differs), AT)
+            (here if n % 2 else there).audited((differs,), AT)
             if n % 8 == 7:
                 here.told("there", tells(there, f"{n % 10}"))
             if here.state.open:
@@ -350,8 +368,8 @@ def audited_home(
         return inside.world, standing(inside).policy
 
 
-def told(world: World, *args: str) -> tuple[int, dict[str, Any]]:
-    done = world.allod("eval", "promise", *args, "--json")
+def told(world: World, *args: str, apart: bool = False) -> tuple[int, dict[str, Any]]:
+    done = (world.allod if apart else world.here)("eval", "promise", *args, "--json")
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {"stderr": done.stderr}
 
 
@@ -398,15 +416,15 @@ def test_a_gateway_that_runs_takes_it_in_by_itself_and_goes_on_after_a_restart(
     with running(tmp_path / "a", region, trap, own={"audit_share": 1}) as inside:
         ask(inside, 1)
         settled(inside)
-        code, said = told(inside.world, "--join", str(there.root))
+        code, said = told(inside.world, "--join", str(there.root), apart=True)
         assert (code, said["running"], said["promises"][0]["outcome"]) == (0, True, "left")
         until(lambda: standing(inside).bound().audits == 5)
-        code, said = told(inside.world, "--join", str(other.root))
+        code, said = told(inside.world, "--join", str(other.root), apart=True)
         assert code == 4
         assert "another policy" in said["error"]["why"], said
         put(incoming(inside.world.paths) / "forged.json", b'{"key": "x", "file": "{}"}')
         until(lambda: list(incoming(inside.world.paths).glob("*.bad")))
-        doctor = json.loads(inside.world.allod("doctor", "--json").stdout)["findings"]
+        doctor = json.loads(inside.world.here("doctor", "--json").stdout)["findings"]
         assert any("forged.bad" in one["detail"] for one in doctor if one["name"] == "promises")
         ask(inside, 2)
         settled(inside)
@@ -419,6 +437,24 @@ def test_a_gateway_that_runs_takes_it_in_by_itself_and_goes_on_after_a_restart(
         code, said = told(inside.world, "--replay")
         assert (code, said["promises"][0]["log"]) == (0, "equal")
         assert digest != standing(inside).digest
+
+
+def test_what_breaks_when_it_is_taken_in_is_in_no_others_way(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    async def join(data: bytes, _: Any) -> None:
+        if data == b"bad":
+            raise ValueError(data)
+        seen.append("joined")
+
+    keys = SimpleNamespace(origin="here")
+    gateway = SimpleNamespace(store=SimpleNamespace(keys=keys), defect=lambda _: seen.append("told"))
+    promises, said = SimpleNamespace(gateway=gateway, _join=join), SimpleNamespace(origin="there")
+    for name in ("bad", "good"):
+        (tmp_path / name).write_text(name)
+        asyncio.run(Promises._hear(promises, tmp_path / name, name.encode(), said))  # type: ignore[arg-type]
+    assert seen == ["told", "joined"]
+    assert [path.name for path in tmp_path.iterdir()] == ["bad"], "it is tried again"
 
 
 def test_a_node_that_has_no_promise_yet_begins_with_what_it_is_told(

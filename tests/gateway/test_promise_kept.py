@@ -154,7 +154,7 @@ def test_I9_erasing_a_request_erases_its_audits_too(
         }  # fmt: skip
         world = inside.world
     assert len(mine) == 4
-    said = world.allod("receipt", "erase", answer.receipt, "--json")
+    said = world.here("receipt", "erase", answer.receipt, "--json")
     assert said.returncode == 0, said.stderr
     assert {answer.receipt, *json.loads(said.stdout)["steps"]} == mine
     for name in mine:
@@ -175,7 +175,7 @@ def test_the_commands_say_rule_bound_audits_and_saving(
             ask(inside, n)
             settled(inside)
         world, one = inside.world, standing(inside)
-    said = world.allod("eval", "promise", "--replay", "--json")
+    said = world.here("eval", "promise", "--replay", "--json")
     assert said.returncode == 0, said.stderr + said.stdout
     row = json.loads(said.stdout)["promises"][0]
     assert (row["task"], row["rule"], row["in_force"], row["log"]) == (TASK, "reference", True, "equal")
@@ -185,16 +185,16 @@ def test_the_commands_say_rule_bound_audits_and_saving(
     saving = row["saving"]
     assert Decimal(saving["low_usd"]) <= Decimal(saving["usd"]) <= Decimal(saving["high_usd"])
     assert Decimal(saving["usd"]) == pytest.approx(-one.spent.audits_usd, rel=Decimal("0.01"))
-    status = json.loads(world.allod("eval", "status", "--json").stdout)["promises"]
+    status = json.loads(world.here("eval", "status", "--json").stdout)["promises"]
     assert [(p["task"], p["rule"], p["n"]) for p in status] == [(TASK, "reference", 5)]
     assert status[0]["day"]
-    last = world.allod("eval", "status").stdout.splitlines()[-3:]
+    last = world.here("eval", "status").stdout.splitlines()[-3:]
     assert "reference is in force; with 95 % confidence" in " ".join(last)
     assert last[-1].endswith("`allod eval promise`")
-    people = world.allod("eval", "promise").stdout
+    people = world.here("eval", "promise").stdout
     assert "against large" in people
     assert "5 judged of 5" in people
-    told = json.loads(world.allod("explain", "--app", "ward", "--task", TASK, "--json").stdout)["promise"]
+    told = json.loads(world.here("explain", "--app", "ward", "--task", TASK, "--json").stdout)["promise"]
     assert (told["rule"], told["reference"], told["base"], told["second"]) == (
         "reference",
         "large",
@@ -202,15 +202,15 @@ def test_the_commands_say_rule_bound_audits_and_saving(
         "other",
     )
     assert set(told["alternatives"]) == {"large", "small", "small + other", "small + other + large"}
-    assert "promise: reference is in force" in world.allod("explain", "--app", "ward", "--task", TASK).stdout
-    doctor = json.loads(world.allod("doctor", "--json").stdout)["findings"]
+    assert "promise: reference is in force" in world.here("explain", "--app", "ward", "--task", TASK).stdout
+    doctor = json.loads(world.here("doctor", "--json").stdout)["findings"]
     found = next(f for f in doctor if f["name"] == f"promise {TASK} with small and other")
     assert found["state"] == "ok"
     assert "large answers everything" in found["detail"]
     path = path_of(world.paths, TASK, one.policy)
     one.state = msgspec.structs.replace(one.state, open=1)
     path.write_bytes(states.to_bytes(one))
-    broken = world.allod("eval", "promise", "--replay", "--json")
+    broken = world.here("eval", "promise", "--replay", "--json")
     assert broken.returncode == 3
     assert json.loads(broken.stdout)["promises"][0]["log"].startswith("the log leads to")
 

@@ -110,7 +110,7 @@ def test_an_unknown_name_tells_the_nearest_and_what_to_pass() -> None:
     with pytest.raises(Invalid) as model:
         find_model("Llama-9-70B")
     assert "lama-3" in model.value.why
-    assert "--config" in model.value.remedy
+    assert "--model-config" in model.value.remedy
     with pytest.raises(Invalid) as many:
         find_model("qwen3.5")
     assert "Qwen3.5-27B" in many.value.why

@@ -23,7 +23,8 @@ DAY_MS = 86_400_000
 LATER = NOW_MS + 30 * DAY_MS
 CONFIG = {
     "model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 16,
-    "num_key_value_heads": 4, "intermediate_size": 8192, "vocab_size": 64000, "max_position_embeddings": 32768,
+    "num_key_value_heads": 4, "intermediate_size": 8192, "vocab_size": 64000,
+    "max_position_embeddings": 32768,
 }  # fmt: skip
 SOURCE = {"as_of": "2026-12-20", "source": "the maker's page of December"}
 DEVICES = {
@@ -162,7 +163,8 @@ def test_every_command_that_looks_something_up_knows_the_brought_rows(site: Site
     assert speed["anchors"] == 1
     assert typed(site.root, "speed", "us/small-2b", "--on", "box-9", "--uncalibrated")["anchors"] == 0
     cost = typed(
-        site.root, "cost", "us/small-2b", "--on", "box-9", "--country", "DEU", "--draws", 500, "--tasks-month", 1000
+        site.root, "cost", "us/small-2b", "--on", "box-9", "--country", "DEU", "--draws", 500,
+        "--tasks-month", 1000,
     )  # fmt: skip
     grid = next(one for one in cost["catalogue"]["rows"] if one["kind"] == "grid")
     assert (grid["as_of"], "signed by" in grid["vouched"]) == ("2026-12-20", True)

@@ -184,22 +184,17 @@ def test_it_measures_while_a_gateway_runs_and_leaves_it_alone(world: World) -> N
     assert speculating.read(world.paths, "local") is not None
 
 
-def test_another_draft_than_the_configured_one_is_measured_and_not_kept(world: World) -> None:
-    world.write(configuration(draft="reference"))
-    done = ran("local", "--draft", "reference-draft", *short(world), "--json")
-    assert done.exit_code == 0, done.exception
-    assert json.loads(done.output)["kept"] is False
-    assert speculating.read(world.paths, "local") is None
-
-
-def test_a_draft_with_another_vocabulary_never_drafts_and_is_never_used(world: World, tmp_path: Path) -> None:
+def test_a_draft_with_another_vocabulary_never_drafts_and_one_not_configured_is_not_kept(
+    world: World, tmp_path: Path
+) -> None:
     compose.setting().vault.add(gguf_writer.tiny(tmp_path / "tiny.gguf", context=2048), "tiny")
-    world.write(configuration(draft="tiny"))
-    done = ran("local", *short(world), "--json")
+    done = ran("local", "--draft", "tiny", *short(world), "--json")
     assert done.exit_code == 0, done.exception
     said = json.loads(done.output)
     assert said["used"] is False
     assert "not one token was drafted" in said["why"]
+    assert said["kept"] is False
+    assert speculating.read(world.paths, "local") is None
 
 
 def test_a_measurement_that_breaks_off_takes_the_one_before_away(

@@ -128,7 +128,7 @@ def test_fit_without_on_answers_for_every_device_of_known_memory() -> None:
         ("gpt-oss-20b", "--on", "h100", "--memory", "-3"),
         ("gpt-oss-20b", "--on", "h100", "--memory", "nan"),
         ("gpt-oss-20b", "--on", "h100", "--adapter", "/none"),
-        ("--config", "/none/config.json"),
+        ("--model-config", "/none/config.json"),
         ("--file", "/none/model.gguf"),
         ("Apertus-70B-2509",),
     ],

@@ -171,7 +171,7 @@ def _say(answer: Answer) -> None:
             note = f" ({one.note})" if one.note else ""
             say_folded(f"  {one.name}: ", f"a month is {', '.join(parts)}{note}", 4)
         elif one.attempt_usd:
-            say_folded(f"  {one.name}: ", f"one attempt today is USD {one.attempt_usd}", 4)
+            say_folded(f"  {one.name}: ", f"one attempt today is USD {float(one.attempt_usd):.4g}", 4)
     say()
     for text in shown.verdict(answer.case, answer.result, answer.breaks):
         say_folded("", text, 2)

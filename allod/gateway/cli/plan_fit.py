@@ -33,7 +33,7 @@ GIB = 1 << 30
 @click.option("--kv-quant", default="f16", show_default=True, help="precision of the cache")
 @click.option("--engine", default="", help="llamacpp, vllm, sglang, trtllm (default: by the precision)")
 @click.option("--adapter", "adapters", multiple=True, help="an adapter file, or rank:N; may be repeated")
-@click.option("--config", "config", type=_FILE, help="the model's own config.json")
+@click.option("--model-config", "config", type=_FILE, help="the model's own config.json")
 @click.option("--file", "file", type=_FILE, help="a GGUF, or a folder of safetensors: exact bytes of headers")
 @click.option("--memory", type=float, help="GiB of one device, where the catalogue does not know it")
 @click.option("--device-facts", type=_FILE, help="a device of your own: a TOML with mem_gb, mem_bw_gbs, ...")
@@ -56,12 +56,15 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
 ) -> None:
     """Tell whether MODEL fits, of exact bytes: weights, cache, state, buffers, adapters.
 
-    ``fits`` is said only where the upper bound of the interval fits. MODEL may be left out with --config or
-    --file.
+    ``fits`` is said only where the upper bound of the interval fits. MODEL may be left out with
+    --model-config or --file.
     """
     from allod.planner import fits  # noqa: PLC0415 (only when it runs)
     from allod.planner.catalogue import find_device, find_model  # noqa: PLC0415
 
+    for flag, value in (("--devices", devices), ("--memory", memory)):
+        if value is not None and not (device or device_facts):
+            raise click.UsageError(f"{flag} needs --on or --device-facts: it says something of one device")
     card = find_model(model, config or file) if config or file or model else _nothing()
     asked = fits.question(card, file=file, adapters=adapters, **load)
     if device or device_facts:
@@ -85,7 +88,7 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
 
 
 def _nothing() -> Any:
-    raise click.UsageError("name a MODEL, or pass --config or --file")
+    raise click.UsageError("name a MODEL, or pass --model-config or --file")
 
 
 def _asked(asked: Question) -> dict[str, Any]:
@@ -210,6 +213,7 @@ def _write(asked: Question, found: Sequence[Placed], svg: Path | None, html: Pat
     if html is not None:
         head = ("device", "devices", "answer", "needs each", "has each", "sequences")
         table = (head, *map(_row, found))
-        foot = (f"{asked.weights.source}; facts of {asked.as_of.isoformat()}",)
+        used = [f"Catalogue {line}" for line in briefly(one.device for one in found)]
+        foot = (f"{asked.weights.source}; facts of {asked.as_of.isoformat()}", *used)
         sections = (Section("Memory", (_head(asked),), picture, table),)
         write(html, page(f"Fit of {asked.model}", sections, foot=foot))

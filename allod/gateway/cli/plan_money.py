@@ -78,8 +78,16 @@ _OPTIONS: Final = (
     click.option("--country", help="where it stands: ISO alpha-3 code or name, for carbon and water"),
     click.option("--quant", default="", help="precision of the weights (default: as published)"),
     click.option("--engine", default="vllm", show_default=True, help="engine, for the speed"),
-    click.option("--concurrency", default=64, show_default=True, help="requests at once, for the speed"),
-    click.option("--config", type=click.Path(path_type=Path), help="the model's own config.json"),
+    click.option(
+        "--concurrency",
+        type=click.IntRange(1, 100_000),
+        default=64,
+        show_default=True,
+        help="requests at once, for the speed",
+    ),
+    click.option(
+        "--model-config", "config", type=click.Path(path_type=Path), help="the model's own config.json"
+    ),
     click.option("--device-facts", type=click.Path(path_type=Path), help="a TOML of facts of the hardware"),
     click.option("--day", help="whose prices count (default: today)"),
     click.option(
@@ -111,6 +119,7 @@ def asked(values: Mapping[str, Any]) -> Asked:
     from allod.planner.money.inputs import from_toml  # noqa: PLC0415
 
     today = datetime.now(UTC).date()
+    _typed(values)
     file: list[Input] = []
     if values["assumptions"] is not None:
         path: Path = values["assumptions"]
@@ -140,6 +149,19 @@ def asked(values: Mapping[str, Any]) -> Asked:
         tariff_curve=_curve(values["tariff_curve"], "--tariff-curve"),
     )
     return Asked(question=question, book=book, origin=origin)
+
+
+def _typed(values: Mapping[str, Any]) -> None:
+    """Refuse what was typed and means nothing, whether or not an estimate of the speed needs it."""
+    from allod.planner.catalogue import find_model  # noqa: PLC0415 (only when it runs)
+    from allod.planner.quants import precision  # noqa: PLC0415
+    from allod.planner.reserve import engine_named  # noqa: PLC0415
+
+    engine_named(values["engine"])
+    if values["quant"]:
+        precision(values["quant"])
+    if values["config"] is not None:
+        find_model(values["model"], values["config"])
 
 
 def _flags(values: Mapping[str, Any], today: date) -> list[Input]:

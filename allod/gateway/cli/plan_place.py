@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,10 +30,18 @@ TINY: Final = 0.0005
 @click.command("place")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--solver", type=click.Choice(SOLVERS), default="auto", help="auto: HiGHS where it is installed"
+    "--solver",
+    type=click.Choice(SOLVERS),
+    default="auto",
+    show_default=True,
+    help="auto: HiGHS where it is installed",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(1, 3600), default=BUDGET_S, help="how long the solver may take"
+    "--seconds",
+    type=click.FloatRange(1, 3600),
+    default=BUDGET_S,
+    show_default=True,
+    help="how long the solver may take",
 )
 @click.option("--why", "why", metavar="TRAFFIC", help="show what stands against each place for this traffic")
 @click.option("--svg", type=click.Path(path_type=Path), help="write a picture: who is served in which world")
@@ -60,6 +69,8 @@ def command(
     from allod.gateway.siting.build import build  # noqa: PLC0415
     from allod.gateway.siting.file import read  # noqa: PLC0415
 
+    if not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
     sheet, setting = read(file), compose.setting(config_path)
     _named(sheet, why)
     built = build(sheet, setting, now_ms())
@@ -100,7 +111,8 @@ def _solved(problem: Problem, solver: str, seconds: float, *, quiet: bool) -> Pl
     from allod.planner.placing import greedy, milp  # noqa: PLC0415
 
     exact = solver == "highs" or (solver == "auto" and milp.available())
-    console = Console(stderr=True, quiet=quiet)
+    console = Console(stderr=True)
+    console.quiet = quiet or not console.is_terminal
     with console.status(f"placing by {'HiGHS' if exact else 'greedy'}, {seconds:.0f} s at most"):
         if exact:
             return milp.solve(problem, budget_s=seconds)

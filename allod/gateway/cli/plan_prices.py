@@ -143,7 +143,7 @@ def _home(config_path: Path | None) -> tuple[tuple[Deployment, ...], tuple[Kept,
 
     home = Home(compose.home_root())
     path = config_path or home.config
-    if not path.is_file():
+    if config_path is None and not path.is_file():
         return (), (), "there is no configuration: only books were read"
     config = compose.read_config(path)
     kept, damaged = read_state(state_file(home))

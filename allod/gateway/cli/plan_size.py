@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from allod.planner.sizing.trace import Arrival, Shape
 
 STEPS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+GIB: Final = 1 << 30
 HOUR_S: Final = 3600.0
 MONTH_H: Final = 730
 NAMES: Final = {"expected": "as expected", "slow": "slow end of the interval", "measured": "as measured"}
@@ -45,27 +46,56 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 @click.command("size")
 @click.argument("model", required=False)
 @click.option("--on", "device", help="the device of a replica")
-@click.option("--devices", type=click.IntRange(1, 1024), default=1, help="devices of a replica")
-@click.option("--quant", default="fp8", help="precision of the weights")
-@click.option("--engine", default="vllm", help="engine that serves it")
+@click.option(
+    "--devices", type=click.IntRange(1, 1024), default=1, show_default=True, help="devices of a replica"
+)
+@click.option("--model-config", type=click.Path(path_type=Path), help="the model's own config.json")
+@click.option("--device-facts", type=click.Path(path_type=Path), help="a TOML of facts of the device")
+@click.option("--quant", default="", help="precision of the weights (default: as published)")
+@click.option("--engine", default="vllm", show_default=True, help="engine that serves it")
 @click.option("--trace", type=click.Path(path_type=Path), help="CSV: at_s, input_tokens, output_tokens")
 @click.option("--from-log", is_flag=True, help="the requests of the home's own ledger")
-@click.option("--since", default="30d", help="with --from-log: a day or time, or `30d` ago")
+@click.option(
+    "--since", default="30d", show_default=True, help="with --from-log: a day or time, or `30d` ago"
+)
 @click.option("--rate", type=float, help="no trace: mean requests a second")
 @click.option(
-    "--peak", type=float, default=3.0, help="no trace: the busiest minute of a hundred, over the mean"
+    "--peak",
+    type=float,
+    default=3.0,
+    show_default=True,
+    help="no trace: the busiest minute of a hundred, over the mean",
 )
-@click.option("--input-tokens", type=float, default=1000.0, help="no trace: their mean")
-@click.option("--output-tokens", type=float, default=300.0, help="no trace: their mean")
-@click.option("--hours", type=float, default=1.0, help="no trace: how much traffic to make")
-@click.option("--tokens-per-second", "tokens_s", type=float, default=50.0, help="promised to a request")
-@click.option("--share", type=float, default=0.99, help="share of the requests that get them")
-@click.option("--wait", "wait_s", type=float, default=1.0, help="seconds until a request has a place")
-@click.option("--wait-share", type=float, default=0.99, help="share of the requests that have it by then")
+@click.option("--input-tokens", type=float, default=1000.0, show_default=True, help="no trace: their mean")
+@click.option("--output-tokens", type=float, default=300.0, show_default=True, help="no trace: their mean")
+@click.option(
+    "--hours", type=float, default=1.0, show_default=True, help="no trace: how much traffic to make"
+)
+@click.option(
+    "--tokens-per-second",
+    "tokens_s",
+    type=float,
+    default=50.0,
+    show_default=True,
+    help="promised to a request",
+)
+@click.option(
+    "--share", type=float, default=0.99, show_default=True, help="share of the requests that get them"
+)
+@click.option(
+    "--wait", "wait_s", type=float, default=1.0, show_default=True, help="seconds until a request has a place"
+)
+@click.option(
+    "--wait-share",
+    type=float,
+    default=0.99,
+    show_default=True,
+    help="share of the requests that have it by then",
+)
 @click.option("--pace", metavar="N:MS,...", help="measured: ms per token with N requests held")
 @click.option("--prompt-tokens-per-second", "prompt_s", type=float, help="measured: tokens of prompts read")
 @click.option("--held", type=click.IntRange(1, 100_000), help="requests a replica has memory for")
-@click.option("--seed", type=int, default=1, help="of made and redrawn traffic")
+@click.option("--seed", type=int, default=1, show_default=True, help="of made and redrawn traffic")
 @click.option("--svg", type=click.Path(path_type=Path), help="write a picture: replicas and what is kept")
 @click.option("--html", type=click.Path(path_type=Path), help="write a page with everything")
 @config_option
@@ -135,14 +165,14 @@ def traffic(values: dict[str, Any]) -> tuple[Sequence[Arrival], str]:
     """
     from allod.planner.sizing.trace import made, read_trace  # noqa: PLC0415
 
-    said = [name for name in ("trace", "from_log", "rate") if values[name]]
+    said = [name for name in ("trace", "from_log", "rate") if values[name] not in (None, False)]
     if len(said) != 1:
         raise Invalid(
             "it is not clear what traffic is meant",
             f"got {', '.join(said) or 'none'} of --trace, --from-log and --rate",
             "say one: a CSV of arrivals, the home's own ledger, or a mean rate",
         )
-    if values["trace"]:
+    if values["trace"] is not None:
         return read_trace(values["trace"]), str(values["trace"])
     if values["from_log"]:
         return _logged(values), f"this home's ledger since {values['since']}"
@@ -180,7 +210,8 @@ def paces(values: dict[str, Any], like: Shape) -> tuple[dict[str, Pace], int, st
     """
     if values["pace"]:
         return {"measured": _measured(values)}, values["held"] or STEPS[-1], "as --pace says"
-    if not (values["model"] and values["device"]):
+    named = values["model"] or values["model_config"]
+    if not (named and (values["device"] or values["device_facts"])):
         raise Invalid(
             "it is not known how fast a replica is",
             "got no model with a device, and no --pace",
@@ -217,15 +248,20 @@ def _predicted(values: dict[str, Any], like: Shape) -> tuple[dict[str, Pace], in
     from allod.planner.sizing.replay import Pace  # noqa: PLC0415
     from allod.planner.speed.speeds import estimate_speed  # noqa: PLC0415
 
-    device, card = find_device(values["device"]), find_model(values["model"])
-    how = (device, values["devices"], card, values["quant"], values["engine"])
+    device = find_device(values["device"] or "own", values["device_facts"])
+    card = find_model(values["model"] or "", values["model_config"])
+    stored = card.architecture.stored if card.architecture is not None else ""
+    quant = values["quant"] or stored or "bf16"
+    how = (device, values["devices"], card, quant, values["engine"])
     read, written = max(1, round(like.input_mean)), max(1, round(like.output_mean))
     verdict = held_by(*how, read + written)
     if not verdict.fits:
+        known = verdict.have_bytes is not None
+        why = f"its memory: {verdict.answer}" if known else "the memory of the device is not known"
         raise Invalid(
-            f"{card.id} does not run on {values['devices']} x {device.name}",
-            f"{verdict.answer}: needs {verdict.need.high / 1e9:.1f} GB on the fullest device",
-            "more devices, a larger one or a smaller precision: see `allod plan fit`",
+            f"{card.id} in {quant} cannot be planned on {values['devices']} x {device.name}",
+            f"{why}; it needs {verdict.need.high / GIB:.1f} GiB on the fullest device",
+            "take more devices, a larger one or a smaller precision: see `allod plan fit`",
         )
     held = min(verdict.sequences or 1, values["held"] or STEPS[-1])
     speeds = [(n, estimate_speed(*how, n, read, written)) for n in STEPS if n <= held]
@@ -241,7 +277,8 @@ def _predicted(values: dict[str, Any], like: Shape) -> tuple[dict[str, Pace], in
         ),
     }
     tpot = speeds[0][1].tpot_ms
-    return found, held, f"{tpot.source}, {tpot.as_of}"
+    what = f"{card.id}, {quant}, {values['engine']} on {values['devices']} x {device.id}"
+    return found, held, f"{what}: {tpot.source}, {tpot.as_of}"
 
 
 def _used(values: dict[str, Any]) -> list[Device | ModelCard]:
@@ -254,11 +291,11 @@ def _used(values: dict[str, Any]) -> list[Device | ModelCard]:
 
 def _usd_month(values: dict[str, Any]) -> float | None:
     """Return what a replica costs a month, if the catalogue knows it."""
-    if not values["device"]:
+    if not (values["device"] or values["device_facts"]):
         return None
     from allod.planner.catalogue import find_device  # noqa: PLC0415
 
-    device = find_device(values["device"])
+    device = find_device(values["device"] or "own", values["device_facts"])
     rate = device.owner_usd_h or device.rental3y_usd_h
     return None if rate is None else float(rate) * MONTH_H * int(values["devices"])
 
@@ -271,7 +308,9 @@ def _progress(name: str, *, quiet: bool) -> Any:
 
     @contextlib.contextmanager
     def running() -> Any:
-        with Progress(console=Console(stderr=True, quiet=quiet), transient=True) as bar:
+        console = Console(stderr=True)
+        console.quiet = quiet or not console.is_terminal
+        with Progress(console=console, transient=True) as bar:
             row = bar.add_task(f"replaying, {NAMES[name]}", total=None)
             yield lambda n, of: bar.update(row, completed=n, total=of)
 

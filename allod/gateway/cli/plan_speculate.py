@@ -160,7 +160,7 @@ def _measure(
         texts.append("it is loaded from the next start of the gateway on")
     if keep and not logged:
         texts.append(
-            "a gateway is running: this measurement leaves no notice, its next start logs the drafts in use"
+            "a gateway is running, so the log has no notice of this; its next start logs what is used"
         )
     said = Said(
         title=f"{one.id}: {one.model} with the draft {one.draft}",

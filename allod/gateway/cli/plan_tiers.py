@@ -230,5 +230,5 @@ def _write(found: Sequence[Answered], svg: Path | None, html: Path | None) -> No
         section = Section(
             "Tiers", ("Lawful: licence and maker known, maker not banned.",), picture, tuple(_rows(found))
         )
-        days = sorted({a.device.as_of.isoformat() for a in found if a.device is not None})
-        write(html, page("What runs where", (section,), foot=(f"Catalogue of {', '.join(days)}",)))
+        foot = tuple(f"Catalogue {line}" for line in briefly(_used(found)))
+        write(html, page("What runs where", (section,), foot=foot))

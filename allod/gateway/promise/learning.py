@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from logging import getLogger
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from allod.store.home import Home
     from allod.store.store import Store
 
+LOG: Final = getLogger("allod")
 LEAST: Final = 30
 """Audited outcomes of a deployment at a task before an estimate of it is used."""
 FIT_EVERY: Final = 512
@@ -171,8 +173,11 @@ class Learning:
         if fit:
             self._fitted.fit()
         body = self._fitted.to_bytes()
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_file(self._path, body, 0o600)
+        try:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_file(self._path, body, 0o600)
+        except OSError as fault:
+            LOG.warning("what audits taught cannot be kept: %s", fault.strerror)
         return _estimator(body)
 
     async def close(self) -> None:

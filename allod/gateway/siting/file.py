@@ -119,11 +119,13 @@ def read(path: Path) -> Sheet:
 
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        with path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
             raise Invalid(
                 f"{path} is too long", f"more than {MOST_BYTES} bytes", "name a file of `plan place`"
             )
-        root = Table(tomllib.loads(path.read_text("utf-8"), parse_float=Decimal), "")
+        root = Table(tomllib.loads(raw.decode(), parse_float=Decimal), "")
     except (OSError, ValueError, ArithmeticError, RecursionError) as error:
         raise Invalid(f"{path} cannot be read", str(error), "correct it") from error
     place = root.sub("place") or Table({}, "place")

@@ -155,7 +155,7 @@ def _tasks() -> tuple[Claim, ...]:
         ),
         Claim(
             claim="5 times the price per token with 80 % fewer tokens is cheaper",
-            ours=f"{_dearer_but_shorter():f} times the cost",
+            ours=f"{_dearer_but_shorter():f} times the cost: the same",
             inputs="5 x 0.2",
             verdict="exactly equal",
         ),

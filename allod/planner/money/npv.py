@@ -113,7 +113,13 @@ def _possible(case: Case) -> None:
             "; ".join(case.trouble.get(api, "") for api in APIS),
             "name an entry of the price book",
         )
-    case.inputs.value("own.tokens_s")
+    if "own.tokens_s" not in case.inputs:
+        raise Invalid(
+            "how much the hardware does is not known",
+            case.trouble.get("own") or "no speed is known",
+            "say --on DEVICE with a model that fits it, or --tokens-per-second as measured",
+            param="own.tokens_s",
+        )
     for key in ("npv.lead_months", "npv.ramp_months"):
         if case.inputs.value(key) >= case.months:
             raise Invalid(
@@ -214,8 +220,12 @@ def _hardware(case: Case, x: Mapping[str, Any], option: str, here: Sequence[Any]
     bought = sums.purchase_usd(case, x)
     node = sums.node_usd(case, x)
     if bought is None or node is None:
-        case.inputs.value("buy.device_price_usd")
-        raise AssertionError
+        raise Invalid(
+            "what the hardware costs to buy is not known",
+            "the catalogue has no purchase price of it",
+            "say --device-price USD or --node-price USD",
+            param="buy.device_price_usd",
+        )
     case.inputs.value("site.allin_kw_device")
     nodes = node * case.nodes
     support = nodes * x["buy.support_share_year"] / 12
@@ -299,8 +309,11 @@ def _told(
     rented = ""
     if better is None and "rent" in present:
         value, low, high = _three((present["rent"] - present[against]) / spread)
-        more = f"{usd(value)} a month ({usd(low)} to {usd(high)})"
-        rented = f" Rented hardware costs {more} more than {_NAMES[against]}."
+        if value < 0:
+            value, low, high = -value, -high, -low
+        word = "less" if float(present["rent"][0]) < float(present[against][0]) else "more"
+        amount = f"{usd(value)} a month ({usd(low)} to {usd(high)})"
+        rented = f" Rented hardware costs {amount} {word} than {_NAMES[against]}."
     if better is not None:
         saved = present[against] - present[better]
         npv, gain = _three(saved), float(np.mean(saved[1:] > 0))
@@ -319,7 +332,7 @@ def _told(
         gain=gain,
         flows_usd=yearly,
         sovereignty_usd_month=sovereignty,
-        work=tuple(_three(one / 12) for one in _by_year(work)),
+        work=tuple(_three(one / min(12, case.months - 12 * n)) for n, one in enumerate(_by_year(work))),
         overflow=float(spilled[0]),
         verdict=verdict(against, better, npv, gain, sovereignty, paths) + rented,
     )
@@ -373,7 +386,8 @@ def verdict(
 def usd(amount: float) -> str:
     """Write an amount for a sentence: ``USD 12,300``; below zero with its sign."""
     size = abs(amount)
-    digits = f"{round(size, -2):,.0f}" if size >= 10_000 else f"{size:,.0f}"  # noqa: PLR2004 (three digits that count)
+    places = 2 if size >= 10_000 else 1 if size >= 1000 else 0  # noqa: PLR2004 (three digits that count)
+    digits = f"{round(size, -places):,.0f}"
     return f"{'-' if amount < 0 else ''}USD {digits}"
 
 

@@ -132,12 +132,13 @@ def _three(one: Compared) -> str:
 
 
 def money(value: float) -> str:
-    """Write an amount with three digits that count, without a suffix below a million."""
+    """Write an amount with three digits that count (4.20, 0.0390), without a suffix below a million."""
     if value == 0:
         return "0"
-    if abs(value) >= 1000:  # noqa: PLR2004 (from here on whole dollars)
+    if abs(value) >= 999.5:  # noqa: PLR2004 (from here on whole dollars)
         return f"{value:,.0f}"
-    return short(value)
+    text = f"{value:#.3g}".removesuffix(".")
+    return short(value) if "e" in text else text
 
 
 def broken(one: Break) -> str:
@@ -147,9 +148,13 @@ def broken(one: Break) -> str:
     most = f"the nodes do {short(one.capacity_tasks)} tasks ({tokens} tokens) a month"
     if one.low is None:
         return f"{what}never breaks even in 90 % of the outcomes or more; {most}."
-    ends_ = f"{short(one.low)} tasks to never" if one.high is None else f"{between(one.low, one.high)} tasks"
+    ends_ = (
+        f"from {short(one.low)} tasks a month to never"
+        if one.high is None
+        else f"{between(one.low, one.high)} tasks a month"
+    )
     if one.tasks is None:
-        return f"{what}never breaks even at the middle of all inputs (80 %: {ends_} a month); {most}."
+        return f"{what}never breaks even at the middle of all inputs (80 %: {ends_}); {most}."
     never = f"; never in {100 * one.share_never:.0f} % of the outcomes" if one.share_never >= SELDOM else ""
     return (
         f"{what}breaks even at {short(one.tasks)} tasks a month, {short(one.tasks * one.tokens)} tokens "

@@ -37,6 +37,10 @@ td.t,th.t{text-align:left}
 footer{margin-top:2.5em;color:var(--soft);font-size:.85rem;border-top:1px solid var(--rule);padding-top:.6em}
 """
 
+MOST_LETTERS: Final = 8
+"""Letters of a cell that is still a figure: ``USD 1.2 M to 2 M``."""
+_BEGINS: Final = re.compile(r"[-+~<>= $]*(USD )?[0-9]")
+
 
 class Section(msgspec.Struct, frozen=True):
     """A heading with paragraphs, a picture and a table (first row: its head), all optional."""
@@ -98,5 +102,9 @@ def _tag(tag: str, cell: str, words: Sequence[bool], k: int) -> str:
 def _wordy(rows: Sequence[Sequence[str]], k: int) -> bool:
     """Tell whether a column holds words: it stands left then."""
     cells = [row[k] for row in rows[1:] if k < len(row) and row[k]]
-    digits = sum(cell.lstrip("-+~<>= $").startswith(tuple("0123456789")) for cell in cells)
-    return digits * 2 < len(cells)
+    return sum(map(_figure, cells)) * 2 < len(cells)
+
+
+def _figure(cell: str) -> bool:
+    """Tell whether a cell is a figure with its unit, and no sentence that begins with one."""
+    return _BEGINS.match(cell) is not None and sum(one.isalpha() for one in cell) <= MOST_LETTERS

@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import math
 import random
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MOST_ARRIVALS: Final = 2_000_000
 MOST_TOKENS: Final = 100_000_000
+MOST_SECONDS: Final = 400 * 86_400.0
+MOST_PEAK: Final = 1000.0
 TIMES: Final = ("TIMESTAMP", "Timestamp", "timestamp", "at_s", "at", "time", "arrived")
 INPUTS: Final = ("ContextTokens", "Request tokens", "input_tokens", "isl", "prompt_tokens")
 OUTPUTS: Final = ("GeneratedTokens", "Response tokens", "output_tokens", "osl", "completion_tokens")
@@ -80,7 +83,7 @@ def settled(arrivals: Sequence[Arrival], where: str) -> list[Arrival]:
     """Return arrivals in order, the first at second 0.
 
     Raises:
-        Invalid: there are fewer than two, or all of them at one time.
+        Invalid: there are fewer than two, all of them at one time, or more than 400 days between them.
 
     """
     ordered = sorted(arrivals, key=lambda one: one.at_s)
@@ -89,6 +92,12 @@ def settled(arrivals: Sequence[Arrival], where: str) -> list[Arrival]:
             f"{where} is no trace", f"got {len(ordered)} requests", "a rate needs two times that differ"
         )
     first = ordered[0].at_s
+    if ordered[-1].at_s - first > MOST_SECONDS:
+        raise Invalid(
+            f"{where} is too long",
+            f"its times span {(ordered[-1].at_s - first) / 86_400:.3g} days, accepted are 400",
+            "look whether they are in seconds, and take a week of it",
+        )
     return [Arrival(one.at_s - first, one.input_tokens, one.output_tokens) for one in ordered]
 
 
@@ -113,10 +122,14 @@ def _arrival(path: Path, n: int, row: dict[str, str], names: tuple[str, str, str
         tokens_in, tokens_out = (int(float(row[name])) for name in names[1:])
     except (TypeError, ValueError, OverflowError) as error:
         raise Invalid(f"{path}, request {n + 1}: {error}", "", "a time and two whole numbers") from error
-    if not (math.isfinite(at) and 0 <= tokens_in <= MOST_TOKENS and 0 <= tokens_out <= MOST_TOKENS):
+    if not math.isfinite(at):
+        raise Invalid(
+            f"{path}, request {n + 1} is no request", f"its time is {at}", "a number of seconds, or a date"
+        )
+    if not (0 <= tokens_in <= MOST_TOKENS and 0 <= tokens_out <= MOST_TOKENS):
         raise Invalid(
             f"{path}, request {n + 1} is no request",
-            f"got {tokens_in} tokens in and {tokens_out} out",
+            f"got {tokens_in:.6g} tokens in and {tokens_out:.6g} out",
             f"0 to {MOST_TOKENS} tokens",
         )
     return Arrival(at, tokens_in, tokens_out)
@@ -136,25 +149,23 @@ def shape(trace: Sequence[Arrival]) -> Shape:
     """Return what a trace is like; it has at least two arrivals."""
     seconds = trace[-1].at_s - trace[0].at_s
     ones, sixties = _counts(trace, 1.0), _counts(trace, 60.0)
-    mean = sum(sixties) / len(sixties)
-    variance = sum((one - mean) ** 2 for one in sixties) / len(sixties)
+    minutes, moments = int(trace[-1].at_s / 60) + 1, int(trace[-1].at_s) + 1
+    mean = len(trace) / minutes
+    variance = sum(one * one for one in sixties.values()) / minutes - mean * mean
     return Shape(
         n=len(trace),
         seconds=seconds,
         rate_s=len(trace) / seconds,
         input_mean=sum(one.input_tokens for one in trace) / len(trace),
         output_mean=sum(one.output_tokens for one in trace) / len(trace),
-        peak_1s=max(ones) * len(ones) / len(trace),
-        peak_60s=max(sixties) * len(sixties) / len(trace),
-        dispersion=variance / mean,
+        peak_1s=max(ones.values()) * moments / len(trace),
+        peak_60s=max(sixties.values()) * minutes / len(trace),
+        dispersion=max(0.0, variance / mean),
     )
 
 
-def _counts(trace: Sequence[Arrival], width_s: float) -> list[int]:
-    counts = [0] * (int(trace[-1].at_s / width_s) + 1)
-    for one in trace:
-        counts[int(one.at_s / width_s)] += 1
-    return counts
+def _counts(trace: Sequence[Arrival], width_s: float) -> Counter[int]:
+    return Counter(int(one.at_s / width_s) for one in trace)
 
 
 def made(
@@ -179,15 +190,20 @@ def made(
     """
     figures = (rate_s, peak, input_tokens, output_tokens, seconds)
     sound = all(math.isfinite(one) and one > 0 for one in figures)
-    if not sound or peak < 1 or rate_s * seconds < 2:  # noqa: PLR2004 (a rate needs two times)
+    small = max(input_tokens, output_tokens) <= MOST_TOKENS and seconds <= MOST_SECONDS
+    if not (sound and small and 1 <= peak <= MOST_PEAK and rate_s * seconds >= 2):  # noqa: PLR2004 (two times)
         raise Invalid(
             "no traffic can be made of these figures",
-            f"rate {rate_s}/s, peak {peak}, {input_tokens} tokens in, {output_tokens} out, {seconds} s",
-            "all above 0, the peak 1 or more, and two requests at least",
+            f"rate {rate_s:g}/s, peak {peak:g}, {input_tokens:g} tokens in, {output_tokens:g} out, "
+            f"{seconds:g} s",
+            f"all above 0, a peak of 1 to {MOST_PEAK:.0f}, at most {MOST_TOKENS} tokens and 400 days, "
+            "and two requests at least",
         )
     if rate_s * seconds > MOST_ARRIVALS:
         raise Invalid(
-            "the traffic is too much to replay", f"{rate_s * seconds:.0f} requests", "fewer seconds"
+            "the traffic is too much to replay",
+            f"{rate_s * seconds:.3g} requests, accepted are {MOST_ARRIVALS}",
+            "a lower rate, or fewer hours",
         )
     draw = random.Random(seed)  # noqa: S311 (a simulation, and repeatable)
     out: list[Arrival] = []
