@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from allod.domain import jurisdiction
+from allod.domain.errors import Invalid
 from allod.drills.reading import nearest
-from allod.drills.worlds import AXES, EVERY, Who, World
+from allod.drills.worlds import AXES, EVERY, MAX_FACTOR, Who, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +26,16 @@ REMOVED: Final = "world.removed"
 """Stands among rule ids for a deployment that the world took away."""
 UNKNOWN: Final = "world.unknown"
 """The same for one of which nobody knows whether it is affected, and which counts as affected."""
+
+
+SINGULAR: Final = {
+    "deployments": "deployment", "operators": "operator", "jurisdictions": "operator in",
+    "seats": "operator seated in", "controlled": "operator controlled from", "models": "model",
+    "makers": "model made by", "maker_jurisdictions": "model made in", "families": "model family",
+    "chips": "chip by", "hardware": "hardware", "engines": "engine", "regions": "processed in",
+    "agreements": "agreement", "attestations": "attestation",
+}  # fmt: skip
+"""Axes as they are said of one deployment."""
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,7 +134,7 @@ class Reason(msgspec.Struct, frozen=True):
 
     def words(self) -> str:
         """Say it."""
-        said = f"{self.axis} {self.name}"
+        said = f"{SINGULAR.get(self.axis, self.axis)} {self.name}"
         return said if self.known else f"{said}: not known whether it is, so counted as gone"
 
 
@@ -161,7 +173,12 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def effect(world: World, fleet: Fleet, profiles: Mapping[str, Profile]) -> Effect:
-    """Say what a world does to a fleet."""
+    """Say what a world does to a fleet.
+
+    Raises:
+        Invalid: its price factors together are beyond ``MAX_FACTOR``.
+
+    """
     lose, spared = world.lose, world.unknown == "spared"
     used: set[tuple[str, str]] = set()
     gone: dict[str, tuple[Reason, ...]] = {}
@@ -234,7 +251,12 @@ def _placed(
 
 
 def _same(name: str, value: str) -> bool:
-    return name.casefold() == value.casefold()
+    return _plainly(name) == _plainly(value)
+
+
+def _plainly(name: str) -> str:
+    """Return a name as it is compared: however its letters are encoded, large or small, and spaced."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def without_evidence(
@@ -266,7 +288,14 @@ def _factors(world: World, profiles: Mapping[str, Profile]) -> dict[str, Decimal
         for one in profiles.values():
             reasons = hits(price, one, own=False) if named else []
             if not one.own if not named else any(r.known or world.unknown == "affected" for r in reasons):
-                out[one.id] = out.get(one.id, ONE) * price.factor
+                factor = out.get(one.id, ONE) * price.factor
+                if not 1 / MAX_FACTOR <= factor <= MAX_FACTOR:
+                    raise Invalid(
+                        f"together the prices of {one.id} are multiplied by {factor:.3g}",
+                        f"expected {1 / MAX_FACTOR} to {MAX_FACTOR} times",
+                        "take fewer or smaller factors",
+                    )
+                out[one.id] = factor
     return {name: factor for name, factor in out.items() if factor != ONE}
 
 
@@ -278,7 +307,7 @@ def _idle(
         for name in getattr(world.lose, axis):
             if (axis, name) not in used:
                 known = sorted(_values(axis, fleet, profiles))
-                yield f"{axis} {name}: nothing here is known to be{nearest(name, known)}"
+                yield f"{axis} {name}: nothing in this fleet is known to fit{nearest(name, known)}"
 
 
 def _values(axis: str, fleet: Fleet, profiles: Mapping[str, Profile]) -> set[str]:

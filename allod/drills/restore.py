@@ -176,7 +176,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     """Remedies together, and what they restore.
 
     ``hours`` run side by side, costs add up. ``waives``: law that is only waived by it, which no drill says
-    may be.
+    may be. ``apps``: requests restored, by app.
     """
 
     remedies: tuple[str, ...]
@@ -185,6 +185,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     share: float
     critical_share: float | None
     serving: tuple[tuple[str, int], ...]
+    apps: tuple[tuple[str, int], ...]
     quality: float | None
     hours: Estimate
     cost_usd: Estimate
@@ -201,7 +202,8 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
             very few requests.
         today: how many of these today's configuration serves in the world: it has changed since.
         tried: every remedy alone, the most restoring first, those that waive rules last.
-        cheapest, fastest: sets of remedies without waived law that restore the most, by cost and by time.
+        cheapest, fastest: sets of remedies without waived law that restore the most, by cost and by time; None
+            if none restores more than today's configuration does.
         waiving: the best set that waives rules, if that restores more.
 
     """
@@ -259,11 +261,14 @@ class _Search:
         done = frozenset(n for n, one in enumerate(served) if one is not None)
         requests = sum(self.cases[n].requests for n in done)
         serving: dict[str, int] = {}
+        apps: dict[str, int] = {}
         quality, known = 0.0, 0
         for n in done:
             one, count = served[n], self.cases[n].requests
             assert one is not None
             serving[one.deployment] = serving.get(one.deployment, 0) + count
+            app = self.cases[n].group.asked.app
+            apps[app] = apps.get(app, 0) + count
             if one.quality is not None:
                 quality, known = quality + float(one.quality) * count, known + count
         critical = [n for n, c in enumerate(self.cases) if c.group.asked.app in self._critical]
@@ -275,6 +280,7 @@ class _Search:
             share=requests / self.total if self.total else 0.0,
             critical_share=sum(self.cases[n].requests for n in critical if n in done) / of if of else None,
             serving=tuple(sorted(serving.items(), key=lambda item: (-item[1], item[0]))),
+            apps=tuple(sorted(apps.items())),
             quality=quality / known if known else None,
             hours=self._joined([one.terms.hours for one in remedies], side_by_side=True),
             cost_usd=self._joined([one.terms.cost_usd for one in remedies]),
@@ -301,7 +307,7 @@ class _Search:
         chosen: list[Remedy] = []
         best: tuple[Tried, frozenset[int]] | None = None
         while len(chosen) < MAX_TOGETHER and (best is None or best[0].requests < self.total):
-            have = best[0].requests if best else 0
+            have = best[0].requests if best else self.tried(())[0].requests
             options = [(self.tried([*chosen, one]), one) for one in remedies if one not in chosen]
             better = [(found, one) for found, one in options if found[0].requests > have]
             if not better:
@@ -347,10 +353,12 @@ def restore(
     cheapest = search.greedy(together, lambda one: one.cost_usd.value + 12 * one.month_usd.value)
     fastest = search.greedy(together, lambda one: one.hours.value)
     best = [one for one in (*singles, cheapest) if one is not None and not one.waives]
+    best = [one for one in best if one.requests > today.requests]
     cheapest = _pick(best, lambda one: one.cost_usd.value + 12 * one.month_usd.value)
     best = [one for one in (*singles, fastest) if one is not None and not one.waives]
+    best = [one for one in best if one.requests > today.requests]
     fastest = _pick(best, lambda one: one.hours.value)
-    most = 0 if cheapest is None else cheapest.requests
+    most = today.requests if cheapest is None else cheapest.requests
     waiving = _pick(
         [one for one in singles if one.waives and one.requests > most], lambda one: one.hours.value
     )
@@ -377,5 +385,4 @@ def _partial(one: Remedy) -> bool:
 
 def _pick(found: Sequence[Tried], price: Callable[[Tried], float]) -> Tried | None:
     """Return what restores most and, of these, is cheapest."""
-    some = [one for one in found if one.requests]
-    return min(some, key=lambda one: (-one.requests, price(one), one.remedies), default=None)
+    return min(found, key=lambda one: (-one.requests, price(one), one.remedies), default=None)

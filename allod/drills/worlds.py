@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 MAX_INCLUDES: Final = 64
 MAX_NAMES: Final = 512
 MAX_FACTOR: Final = Decimal(1000)
+MAX_DIGITS: Final = 15
 EVERY: Final = "*"
 """Stands for all: every engine, every place of a list."""
+RESERVED: Final = ("empty", "link")
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _SINGLE: Final = re.compile(r"[a-z-]+=[^\x00-\x1f\x7f]{1,160}")
 _PLACES: Final = ("jurisdictions", "seats", "controlled", "maker_jurisdictions", "regions")
@@ -125,12 +127,18 @@ def load(raw: bytes, name: str) -> World:
     """Read a world; ``name`` is its id unless it says another.
 
     Raises:
-        Invalid: no TOML, an unknown key, a wrong type, an unknown jurisdiction or engine, a factor that is
-            not above 0 and at most ``MAX_FACTOR``.
+        Invalid: no TOML, an unknown key, a wrong type, the name of a single loss, an unknown jurisdiction or
+            engine, a factor that is not between one in ``MAX_FACTOR`` and ``MAX_FACTOR``.
 
     """
     data = parse(raw, f"world {name}")
     world = read({"id": name, **data}, World, "world")
+    if not _ID.fullmatch(world.id) or world.id in RESERVED:  # nor may it pass for a single loss
+        raise Invalid(
+            f"{world.id[:80]!r} is no name of a world",
+            f"expected at most 80 letters, digits, '-', '_' and '.', and none of {', '.join(RESERVED)}",
+            "rename it",
+        )
     check(world)
     return world
 
@@ -139,9 +147,9 @@ def check(world: World) -> None:
     """Refuse a world that cannot be meant (raises ``Invalid``)."""
     if not _ID.fullmatch(world.id) and not _SINGLE.fullmatch(world.id):
         raise Invalid(
-            f"{world.id[:80]!r} is no name of a world",
-            "expected at most 80 letters, digits, '-', '_' and '.'",
-            "rename it",
+            f"{world.id[:80]!r} is no single loss",
+            "expected KIND=NAME of at most 160 characters on one line",
+            "correct the name",
         )
     for where, who in (("lose", world.lose), *((f"price.{n}", one) for n, one in enumerate(world.price))):
         _check_who(f"world {world.id}: {where}", who)
@@ -154,11 +162,17 @@ def check(world: World) -> None:
                 f"world {world.id}: lose.lists.{name} names no place", "", f"name some, or {EVERY!r} for all"
             )
     for one in world.price:
-        if not one.factor.is_finite() or not 0 < one.factor <= MAX_FACTOR:
+        if not one.factor.is_finite() or not 1 / MAX_FACTOR <= one.factor <= MAX_FACTOR:
             raise Invalid(
-                f"world {world.id}: a price cannot be multiplied by {one.factor}",
-                f"expected a number above 0, at most {MAX_FACTOR}",
+                f"world {world.id[:80]}: a price cannot be multiplied by {one.factor:.6g}",
+                f"expected a number from {1 / MAX_FACTOR} to {MAX_FACTOR}",
                 "correct `factor`",
+            )
+        if len(one.factor.as_tuple().digits) > MAX_DIGITS:
+            raise Invalid(
+                f"world {world.id[:80]}: the factor has very many digits",
+                f"got {len(one.factor.as_tuple().digits)} digits, at most {MAX_DIGITS} are read",
+                "round `factor`",
             )
 
 

@@ -42,6 +42,8 @@ TABLES: Final = (
     "speed_configs.json",
 )
 """What ships as facts, the measured points among them."""
+_SAME: Final = re.compile(r"(-(v[0-9.]+|instruct|base|chat|it|hf|a?[0-9.]+[be]|[0-9]{4,6}))+$")
+"""What may follow a name without making it another model: GLM-4.5-Air is not GLM-4.5."""
 _SUFFIXES: Final = re.compile(r"-(instruct|chat|it|base|hf|fp8|nvfp4|bf16|fp4|gguf|awq|gptq|v0\.1)(?=-|$)")
 
 
@@ -219,8 +221,9 @@ class Catalogue:
                 if spelling in known:
                     return self.models[known[spelling]]
         begins = {known[key] for key in known if key.startswith(f"{last}-")}
-        if len(begins) == 1:
-            return self.models[begins.pop()]
+        same = {known[key] for key in known if key.startswith(f"{last}-") and _SAME.match(key, len(last))}
+        if len(begins) == 1 and same:
+            return self.models[same.pop()]
         near = ", ".join(sorted(begins)[:6]) or _nearest(last, self.models)
         raise Invalid(
             f"no model {name[:60]!r} is known",

@@ -39,6 +39,12 @@ SHARES: Final[Mapping[Family, float]] = {
 """Of a device's memory, as their users set it at most; vLLM's own default is 0.9."""
 
 
+ECC_SHARE: Final = 1 / 16
+ECC_ON: Final = frozenset({"l4", "l40s", "a40", "a10", "t4"})
+"""Cards that keep one sixteenth of their GDDR6 for error correction as delivered: nvidia-smi tells 46,068 MiB
+of 48 GB (A40, L40S), 23,034 of 24 (L4), 23,028 of 24 (A10) and 15,360 of 16 (T4)."""
+
+
 class Engine(msgspec.Struct, frozen=True, kw_only=True):
     """An engine as far as memory goes.
 
@@ -113,13 +119,16 @@ def engine_named(name: str) -> Engine:
 def usable_bytes(device: Device, memory: int, engine: Engine) -> float:
     """Return what an engine may take of one device of ``memory`` bytes.
 
-    Discrete cards keep 1 to 2 % for the driver. Apple lets a process wire two thirds of a small and three
-    quarters of a large machine. A phone ends an application that takes over about half (an assumption).
-    Other shared memories also hold the system: 2 GiB or 6 %, whichever is more.
+    Discrete cards keep 1 to 2 % for the driver, some a sixteenth for error correction (``ECC_ON``). Apple
+    lets a process wire two thirds of a small and three quarters of a large machine. A phone ends an
+    application that takes over about half (an assumption). Other shared memories also hold the system: 2 GiB
+    or 6 %, whichever is more.
     """
     if device.device_class == "phone":
         return memory * 0.5
     if not device.unified:
+        if device.id in ECC_ON and memory % (8 * GIB) == 0:  # as the maker names it, not as measured
+            memory = int(memory * (1 - ECC_SHARE))
         return memory * 0.985 * engine.share
     if device.vendor == "Apple":
         return memory * (0.75 if memory > 36 * GIB else 0.67)

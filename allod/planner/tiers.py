@@ -233,10 +233,11 @@ def _unknown(device: Device, pool: Collection[ModelCard], rules: Rules) -> tuple
     licence = sum(1 for card in pool if not card.licence and card.maker_jurisdiction not in rules.banned)
     shape = [card.id.rsplit("/", 1)[-1] for card in pool if card.architecture is None]
     if licence:
-        out.append(f"{licence} models left out: licence not known")
+        out.append(f"the licence of {licence} models, which are left out")
     if shape:
         out.append(
-            f"{len(shape)} models left out: architecture not known ({', '.join(sorted(shape)[:6])}, ...)"
+            f"the architecture of {len(shape)} models, which are left out "
+            f"({', '.join(sorted(shape)[:6])}{', ...' if len(shape) > 6 else ''})"  # noqa: PLR2004 (a line of them)
         )
     return tuple(out)
 

@@ -178,18 +178,22 @@ class Gathering:
             yield from self._whole(entry)
 
     def _whole(self, entry: Entry) -> Iterator[Entry]:
-        end, held = entry.end, self._held.pop(entry.end.id, [])
-        listed = {step[0] for step in end.steps}
-        lost = end.reason == GATEWAY_LOST
-        mine = tuple(one for one in held if one.end.id in listed or (one.end.step is not None and lost))
-        for one in held:
-            if one not in mine:
-                yield from self._whole(one)  # it names this one as a request does that it stems from
-        entry = msgspec.structs.replace(entry, steps=mine)
-        if end.status == "answered" and end.floor.get("audit") == "yes" and end.step is None:
-            self._waiting[end.id] = entry
-        else:
-            yield entry
+        """Yield a request that ended, after those that ended before it and merely name it as a parent."""
+        ended, out = [entry], list[Entry]()
+        while ended:
+            one = ended.pop()
+            end, held = one.end, self._held.pop(one.end.id, [])
+            listed = {step[0] for step in end.steps}
+            lost = end.reason == GATEWAY_LOST
+            mine = tuple(of for of in held if of.end.id in listed or (of.end.step is not None and lost))
+            ended += (of for of in held if of not in mine)
+            out.append(msgspec.structs.replace(one, steps=mine))
+        for one in reversed(out):
+            end = one.end
+            if end.status == "answered" and end.floor.get("audit") == "yes" and end.step is None:
+                self._waiting[end.id] = one
+            else:
+                yield one
 
     def audited(self, receipt: str) -> Iterator[Entry]:
         """Take the notice about a request's audits: nothing of it comes any more."""
@@ -199,8 +203,8 @@ class Gathering:
 
     def rest(self) -> Iterator[Entry]:
         """Yield what waits, at the end of the log."""
-        for some in self._held.values():
-            for one in some:
+        for of in [one for one in self._held if one in self._begun]:  # what hangs on others comes with them
+            for one in self._held.pop(of, []):
                 yield from self._whole(one)
         yield from self._waiting.values()
         self._held, self._waiting = {}, {}

@@ -246,13 +246,17 @@ def write_file(path: Path, data: bytes, mode: int = 0o644, *, durable: bool = Tr
     new = path.with_name(path.name + ".new")
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
-        os.fchmod(fd, mode)
-        write_all(fd, data, 0)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    new.replace(path)
+        try:
+            os.fchmod(fd, mode)
+            write_all(fd, data, 0)
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)  # it may be what fills the disk, and it may be content
+        raise
     if durable:
         sync_folder(path.parent)
 

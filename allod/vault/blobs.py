@@ -188,7 +188,9 @@ class Blobs:
             with storage_errors("the model could not be stored"):
                 os.fchmod(out, 0o444)
                 os.fsync(out)
+                _mark(temporary).unlink(missing_ok=True)
                 temporary.rename(self.path(digest))
+                keep = True  # the name is free: what is there from now on is another adder's of the same file
                 sync_folder(self.folder)
         except KeyboardInterrupt:
             keep = True

@@ -208,18 +208,18 @@ def test_a_measured_judge_reaches_routing(tmp_path: Path) -> None:
         with world.up("ward") as gateway:
             world.write(config(fleet, tasks=tasks, server={"port": gateway.port}))
             told = ("--on", "writer", "--judge", "referee", "--app", "ward")
-            done = world.allod("eval", "run", str(file), *told, "--json")
+            done = world.here("eval", "run", str(file), *told, "--json")
             assert done.returncode == 0, done
             found = json.loads(done.stdout)
             assert found["judge_errors"]["t"]["labelled"] == 80
             assert found["scores"][0]["corrected"][0] == 1
             assert gateway.chat(chat("t"), app="ward").headers["allod-deployment"] == "referee"
-            shown = world.allod("eval", "show", found["evaluation"]).stdout
+            shown = world.here("eval", "show", found["evaluation"]).stdout
             assert "of answers a person called right it called 100 % right" in shown
             assert "its errors were not measured" not in shown
-            assert world.allod("eval", "use", found["evaluation"]).returncode == 0
+            assert world.here("eval", "use", found["evaluation"]).returncode == 0
         world.write(config(fleet, tasks=tasks))
-        status = json.loads(world.allod("eval", "status", "--json").stdout)
+        status = json.loads(world.here("eval", "status", "--json").stdout)
         row = next(r for r in status["quality"] if (r["deployment"], r["task"]) == ("writer", "t"))
         assert row["basis"] == "measured"
         assert 10 < float(row["cases"]) < 40, "its doubt is not lost"

@@ -78,10 +78,10 @@ def test_an_evaluation_in_use_decides_and_shows_everywhere(tmp_path: Path) -> No
     with Inside(world) as inside:
         before = inside.chat(chat("sums"), app="ward")
         assert before.headers["allod-deployment"] == "weak", "declared 0.9 against 0.6"
-    done = world.allod("eval", "use", name[7:15], "--by", "Ada", "--json")
+    done = world.here("eval", "use", name[7:15], "--by", "Ada", "--json")
     assert json.loads(done.stdout)["by"] == "Ada"
-    assert world.allod("eval", "use", name).returncode == 2, "it counts already"
-    status = json.loads(world.allod("eval", "status", "--json").stdout)
+    assert world.here("eval", "use", name).returncode == 2, "it counts already"
+    status = json.loads(world.here("eval", "status", "--json").stdout)
     rows = {(row["deployment"], row["task"]): row for row in status["quality"]}
     assert rows["good", "sums"]["basis"] == "measured"
     assert 0.9 < float(rows["good", "sums"]["at_least"]) < float(rows["good", "sums"]["expected"]) < 0.98
@@ -89,7 +89,7 @@ def test_an_evaluation_in_use_decides_and_shows_everywhere(tmp_path: Path) -> No
         "deployment": "good", "task": "default", "expected": "0.6", "at_least": None, "basis": "declared",
         "cases": "0", "until": None,
     }  # fmt: skip
-    explained = json.loads(world.allod("explain", "--app", "ward", "--task", "sums", "--json").stdout)
+    explained = json.loads(world.here("explain", "--app", "ward", "--task", "sums", "--json").stdout)
     assert explained["plan"] == ["good"]
     weak = next(c for c in explained["candidates"] if c["deployment"] == "weak")
     rule = weak["rules"][0]
@@ -113,9 +113,9 @@ def test_an_evaluation_in_use_decides_and_shows_everywhere(tmp_path: Path) -> No
     good = next(c for c in read_record(record).facts.candidates if c.deployment == "good")
     assert good.evidence is not None
     assert good.evidence.evaluations == (name,)
-    again = world.allod("policy", "simulate", "--since", "1h", "--json")
+    again = world.here("policy", "simulate", "--since", "1h", "--json")
     assert again.returncode == 0, again
-    assert world.allod("eval", "drop", name[7:12]).returncode == 0
+    assert world.here("eval", "drop", name[7:12]).returncode == 0
     assert uses.uses(world.paths) == ()
 
 
@@ -202,17 +202,17 @@ def test_what_stops_the_start_is_exit_3_and_can_be_put_right(tmp_path: Path) -> 
     path = world.root / "evaluations" / f"{name[7:23]}.json"
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b'"wrong"', b'"right"'))
-    assert world.allod("up", "--json", "--port", "0").returncode == 3
-    assert world.allod("explain", "--app", "ward").returncode == 3
+    assert world.here("up", "--json", "--port", "0").returncode == 3
+    assert world.here("explain", "--app", "ward").returncode == 3
     path.unlink()
-    gone = world.allod("eval", "status")
+    gone = world.here("eval", "status")
     assert gone.returncode == 3
     assert f"allod eval drop {name}" in gone.stderr
-    assert world.allod("eval", "drop", name).returncode == 0
-    assert world.allod("eval", "status").returncode == 0
+    assert world.here("eval", "drop", name).returncode == 0
+    assert world.here("eval", "status").returncode == 0
     (world.root / "evaluations" / "use.json").write_bytes(b"x")
-    assert world.allod("eval", "drop", "--all").returncode == 0
-    assert world.allod("eval", "status").returncode == 0
+    assert world.here("eval", "drop", "--all").returncode == 0
+    assert world.here("eval", "status").returncode == 0
 
 
 def test_two_at_once_lose_no_entry(tmp_path: Path) -> None:
@@ -251,22 +251,22 @@ def test_published_scores_are_weak_priors_with_their_audit(tmp_path: Path) -> No
         ('"sums"', "there is no"),
     ):
         file.write_text(text.replace(wrong, "" if wrong != '"sums"' else '"soms"'))
-        refused = world.allod("eval", "prior", "add", str(file))
+        refused = world.here("eval", "prior", "add", str(file))
         assert refused.returncode == 2, refused
         assert said in refused.stderr
     file.write_text(text)
-    added = json.loads(world.allod("eval", "prior", "add", str(file), "--json").stdout)
+    added = json.loads(world.here("eval", "prior", "add", str(file), "--json").stdout)
     assert added[0]["why"] == [
         "relevance 0.5", "harness not published", "contamination unknown", "not published: prompts",
         "labels not examined",
     ]  # fmt: skip
     assert added[0]["worth"] == pytest.approx(12 * 0.5 * 0.5 * 0.6 * 0.7 * 0.8, abs=0.01)
-    assert world.allod("eval", "prior", "add", str(file)).returncode == 2, "it is there already"
-    assert "less by   harness not published" in world.allod("eval", "prior", "show").stdout
+    assert world.here("eval", "prior", "add", str(file)).returncode == 2, "it is there already"
+    assert "less by   harness not published" in world.here("eval", "prior", "show").stdout
     good = standing(world).evidence["good"]["sums"][0]
     assert (good.basis, good.until, good.cases) == ("published", None, 0)
     assert good.low < 0.5, "nobody's floor of 0.8 is met by a publication"
-    assert world.allod("eval", "prior", "remove", added[0]["name"]).returncode == 0
+    assert world.here("eval", "prior", "remove", added[0]["name"]).returncode == 0
     assert standing(world).evidence == {}
 
 

@@ -51,18 +51,18 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with world.up("press", "capped") as gateway:
         world.write(written(gateway.port))
         for effort in ("none", "low", "medium"):
-            done = world.allod(
+            done = world.here(
                 "eval", "run", str(file), "--app", "press", "--on", "thinker", "--on", "secret",
                 "--effort", effort, "--json",
             )  # fmt: skip
             assert done.returncode == 0, done
             digests[effort] = json.loads(done.stdout)["evaluation"]
-        too_deep = world.allod(
+        too_deep = world.here(
             "eval", "run", str(file), "--app", "capped", "--on", "thinker", "--effort", "high"
         )
         assert too_deep.returncode == 2, "its answers would come from less depth than they are named for"
     for digest in digests.values():
-        assert world.allod("eval", "use", digest).returncode == 0
+        assert world.here("eval", "use", digest).returncode == 0
     with world.up("press", "capped") as gateway:
         yield world, gateway, digests
 
@@ -147,7 +147,7 @@ def test_thinking_that_an_operator_hides_is_billed_and_estimated(evaluated: Any)
 
 def test_explain_shows_every_depth_with_its_estimate(evaluated: Any) -> None:
     world, _, digests = evaluated
-    done = world.allod("explain", "--app", "press", "--task", "sums", "--json")
+    done = world.here("explain", "--app", "press", "--task", "sums", "--json")
     assert done.returncode == 0, done
     whole = json.loads(done.stdout)
     assert (whole["plan"][0], whole["efforts"][0]) == ("thinker", "medium")
@@ -159,10 +159,10 @@ def test_explain_shows_every_depth_with_its_estimate(evaluated: Any) -> None:
     assert Decimal(depths["low"]["quality_low"]) < Decimal("0.5") < Decimal(depths["medium"]["quality_low"])
     secret = next(one for one in whole["candidates"] if one["deployment"] == "secret")
     assert secret["depths"][2]["reasoning_tokens"] >= 195, "what is hidden is in the expected tokens"
-    said = world.allod("explain", "--app", "press", "--task", "sums").stdout
+    said = world.here("explain", "--app", "press", "--task", "sums").stdout
     assert "thinker at effort medium" in said
     assert said.count("<- chosen") == 2
-    refused = world.allod("explain", "--app", "press", "--task", "sums", "--effort", "low")
+    refused = world.here("explain", "--app", "press", "--task", "sums", "--effort", "low")
     assert refused.returncode == 4
 
 

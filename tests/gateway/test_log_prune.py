@@ -90,7 +90,7 @@ def answering(status: int, body: bytes) -> Iterator[int]:
 
 
 def json_of(world: World, *words: str, rc: int = 0) -> dict[str, Any]:
-    done = world.allod(*words, "--json")
+    done = world.here(*words, "--json")
     assert done.returncode == rc, (done.stdout, done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -132,18 +132,18 @@ def test_pruned_leaves_are_404_and_410_with_the_policy_and_old_receipts_verify(w
         fresh = gateway.chat(chat("inner"))
         assert fresh.status == 200
         assert gateway.receipt(fresh.receipt)["status"] == "answered"
-    got = world.allod("receipt", "get", oldest)
+    got = world.here("receipt", "get", oldest)
     assert got.returncode == 2
     assert "pruned" in got.stderr
     with answering(410, refused) as port:  # as a running gateway says it
         world.write(config(FLEET, log=LOG, server={"port": port}))
-        got = world.allod("receipt", "get", oldest)
+        got = world.here("receipt", "get", oldest)
         assert got.returncode == 2
         assert "eaves before 512 are older than the 200 days" in got.stderr
     world.write(config(FLEET, log=LOG))
     status = json_of(world, "log", "status")
     assert (status["minimum_index"], status["unfinished"]) == (512, False)
-    shown = world.allod("log", "status").stdout
+    shown = world.here("log", "status").stdout
     assert "the first that is there is 512" in shown
     assert "pruning: Leaves of requests may be pruned" in shown
     _reports_say_so(world)
@@ -155,10 +155,10 @@ def _reports_say_so(world: World) -> None:
     recent = json_of(world, "report", "ai-act-log", "--since", "1d")
     assert not any("pruned" in gap["what"] for gap in recent["gaps"])
     folder = world.root.parent / "tiles"
-    exported = world.allod("log", "export", str(folder))
+    exported = world.here("log", "export", str(folder))
     assert exported.returncode == 0
     assert "entries below leaf 512 are pruned" in exported.stdout
-    simulated = world.allod("policy", "simulate", "--since", "400d", "--json")
+    simulated = world.here("policy", "simulate", "--since", "400d", "--json")
     assert "pruned by the log's policy" in simulated.stdout
 
 
@@ -169,7 +169,7 @@ def test_a_start_publishes_the_policy_and_names_its_witnesses(world: World) -> N
         assert b'"subject":"start"' in data
         assert b'"subject":"pruning-policy"' in data
         assert b"older than 200 days" in data
-        assert world.allod("log", "prune", "--json").returncode == 5, "the home is in use"
+        assert world.here("log", "prune", "--json").returncode == 5, "the home is in use"
     refused = json_of(world, "log", "prune", rc=0)
     assert (refused["upto"], refused["since"]) == (0, 0)
     assert "nothing is pruned by it before" in refused["why"]
@@ -177,7 +177,7 @@ def test_a_start_publishes_the_policy_and_names_its_witnesses(world: World) -> N
 
 def test_without_retain_days_nothing_is_pruned_and_that_is_published(tmp_path: Path) -> None:
     world = World(tmp_path / "home", config(FLEET))
-    done = world.allod("log", "prune", "--json")
+    done = world.here("log", "prune", "--json")
     assert done.returncode == 2
     assert "keep everything" in json.loads(done.stdout)["error"]["why"]
     with world.up() as gateway:
@@ -232,5 +232,5 @@ def test_a_hold_in_the_configuration_keeps_everything(world: World) -> None:
     found = json_of(world, "log", "prune")
     assert found["upto"] == 0
     assert "case 12/2026" in found["why"]
-    findings = json.loads(world.allod("doctor", "--json").stdout)["findings"]
+    findings = json.loads(world.here("doctor", "--json").stdout)["findings"]
     assert any(f["name"] == "legal hold" and f["detail"] == "case 12/2026" for f in findings)

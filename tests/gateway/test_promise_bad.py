@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import time
 from decimal import Decimal
@@ -246,7 +247,13 @@ def test_what_the_log_does_not_take_is_in_no_bound_and_is_used_again_once_it_doe
         digest = telling.keep(inside.world.paths, body)
         part = telling.opened(body, [Signer("allod/00000002", b"2" * 32).key]).promises[0]
         assert telling.take(one, "allod/00000002", part, digest)
-        inside.gateway.promises._notice(one, "promise", telling.facts("allod/00000002", part, digest), "told")
+        facts = telling.facts("allod/00000002", part, digest)
+
+        async def note() -> bool:
+            return inside.gateway.promises._notice(one, "promise", facts, "told")  # type: ignore[no-any-return]
+
+        assert inside._loop is not None
+        assert asyncio.run_coroutine_threadsafe(note(), inside._loop).result(5)
         before, real = (one.proof, dict(one.models)), inside.gateway.notice
 
         def full(*_: object, **__: object) -> str:

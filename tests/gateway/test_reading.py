@@ -24,9 +24,9 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def test_every_pack_is_readable_at_a_hundred_columns(clinic: World) -> None:
-    listed = clinic.allod("policy", "show", "--json")
+    listed = clinic.here("policy", "show", "--json")
     names = [pack["id"] for pack in json.loads(listed.stdout)["packs"]]
-    shown = clinic.allod("policy", "show", *names)
+    shown = clinic.here("policy", "show", *names)
     assert shown.returncode == 0, shown
     assert [line for line in shown.stdout.splitlines() if len(line) > 100] == []
     for name in names:
@@ -34,7 +34,7 @@ def test_every_pack_is_readable_at_a_hundred_columns(clinic: World) -> None:
 
 
 def test_the_list_says_what_decides_here(clinic: World) -> None:
-    listed = clinic.allod("policy", "show")
+    listed = clinic.here("policy", "show")
     assert listed.returncode == 0, listed
     here = {line.split()[0]: line.split()[2] for line in listed.stdout.splitlines() if " 1.0.0 " in line}
     assert here["house-hospital"] == here["eu-gdpr"] == "decides"
@@ -43,7 +43,7 @@ def test_the_list_says_what_decides_here(clinic: World) -> None:
 
 @pytest.mark.parametrize("verb", ["show", "lint", "test"])
 def test_a_pack_of_the_home_is_found_by_its_id(clinic: World, verb: str) -> None:
-    found = clinic.allod("policy", verb, "house-hospital")
+    found = clinic.here("policy", verb, "house-hospital")
     assert found.returncode == 0, found
     assert "house-hospital" in found.stdout
 
@@ -51,12 +51,12 @@ def test_a_pack_of_the_home_is_found_by_its_id(clinic: World, verb: str) -> None
 def test_a_pack_of_the_home_that_is_none_is_named_and_the_others_are_listed(tmp_path: Path) -> None:
     world = World(tmp_path / "home", config([deployment("sound", "answer")]))
     (world.root / "packs/half").mkdir(parents=True)
-    listed = world.allod("policy", "show")
+    listed = world.here("policy", "show")
     assert listed.returncode == 0, listed
     assert "eu-gdpr" in listed.stdout
     assert "half" in listed.stdout
     assert "cannot be read" in listed.stdout
-    linted = world.allod("policy", "lint")
+    linted = world.here("policy", "lint")
     assert linted.returncode != 0
     assert "half" in linted.stdout + linted.stderr
 
@@ -64,22 +64,22 @@ def test_a_pack_of_the_home_that_is_none_is_named_and_the_others_are_listed(tmp_
 def test_without_a_home_packs_are_shown_all_the_same(tmp_path: Path) -> None:
     world = World(tmp_path / "home", config([deployment("sound", "answer")]))
     world.environ["ALLOD_HOME"] = str(tmp_path / "nowhere")
-    listed = world.allod("policy", "show")
+    listed = world.here("policy", "show")
     assert listed.returncode == 0, listed
     assert "decides" not in listed.stdout
 
 
 def test_the_doctor_judges_every_pack_in_force_the_homes_own_too(clinic: World) -> None:
-    made = clinic.allod("policy", "key", "alice", "--json")
+    made = clinic.here("policy", "key", "alice", "--json")
     text = clinic.paths.config.read_text()
     clinic.write(
         text + f'\n[[signer]]\nid = "alice"\nrole = "author"\nkey = "{json.loads(made.stdout)["key"]}"\n'
     )
     assert (
-        clinic.allod("policy", "sign", str(clinic.root / "packs/house-hospital"), "--by", "alice").returncode
+        clinic.here("policy", "sign", str(clinic.root / "packs/house-hospital"), "--by", "alice").returncode
         == 0
     )
-    looked = json.loads(clinic.allod("doctor", "--json").stdout)
+    looked = json.loads(clinic.here("doctor", "--json").stdout)
     found = {f["name"]: f["state"] for f in looked["findings"] if f["name"].startswith("pack")}
     assert found == {f"pack {name}": "note" for name in ("base", "eu-gdpr", "eu-ai-act", "house-hospital")}
 

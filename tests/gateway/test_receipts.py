@@ -227,20 +227,20 @@ def test_receipt_verify_on_the_command_line(gateway: Gateway, tmp_path: Path) ->
     receipt = gateway.chat(chat("sound"), app="ward").receipt
     file = tmp_path / "receipt.json"
     file.write_bytes(gateway.receipt_bytes(receipt, app="ward"))
-    good = world.allod("receipt", "verify", str(file), "--json")
+    good = world.here("receipt", "verify", str(file), "--json")
     assert good.returncode == 0, good
     said = json.loads(good.stdout)
     assert said["ok"] is True
     assert [step["n"] for step in said["steps"]] == list(range(1, len(said["steps"]) + 1))
-    assert world.allod("receipt", "verify", str(file), "--key", vkey(gateway)).returncode == 0
+    assert world.here("receipt", "verify", str(file), "--key", vkey(gateway)).returncode == 0
     changed = bytearray(file.read_bytes())
     changed[len(changed) // 3] ^= 1
     file.write_bytes(changed)
-    bad = world.allod("receipt", "verify", str(file), "--json")
+    bad = world.here("receipt", "verify", str(file), "--json")
     assert bad.returncode == 3
     assert json.loads(bad.stdout)["ok"] is False
     file.write_bytes(b"")
-    assert world.allod("receipt", "verify", str(file)).returncode == 3
+    assert world.here("receipt", "verify", str(file)).returncode == 3
 
 
 # --- commitments
@@ -279,13 +279,13 @@ def test_receipt_verify_opens_the_commitments(gateway: Gateway, tmp_path: Path) 
         (tmp_path / name).write_bytes(data)
     args = ["receipt", "verify", str(tmp_path / "receipt"), "--json"]
     args += ["--request", str(tmp_path / "request"), "--response", str(tmp_path / "answer")]
-    opened = gateway.world.allod(*args)
+    opened = gateway.world.here(*args)
     assert opened.returncode == 0, opened
     assert {"request commitment", "response commitment"} <= {
         s["name"] for s in json.loads(opened.stdout)["steps"]
     }
     (tmp_path / "answer").write_bytes(taken.body + b" ")
-    assert gateway.world.allod(*args).returncode == 3
+    assert gateway.world.here(*args).returncode == 3
 
 
 # --- the log over HTTP
@@ -452,9 +452,9 @@ def test_log_verify_at_rest_and_not_while_in_use(region: Region, tmp_path: Path)
     with world.up("press") as up:
         for n in range(20):
             assert up.chat(chat("sound", stream=n % 2 == 0)).status == 200
-        assert world.allod("log", "verify").returncode == 5
+        assert world.here("log", "verify").returncode == 5
         assert up.stop() == 0
-    verified = world.allod("log", "verify", "--json")
+    verified = world.here("log", "verify", "--json")
     assert verified.returncode == 0, verified
     said = json.loads(verified.stdout)
     assert said["ok"] is True

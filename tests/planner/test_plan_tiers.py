@@ -21,7 +21,7 @@ def test_every_tier_is_answered_or_says_what_is_not_known() -> None:
     found = tiers.all_tiers(tiers.Rules())
     assert [one.tier.id for one in found] == [tier.id for tier in tiers.TIERS]
     for one in found:
-        assert one.device is not None or "not known" in one.unknown[0]
+        assert one.device is not None or "memory of every device" in one.unknown[0]
         for choice in (one.best, one.clean):
             if choice is not None:
                 assert choice.verdict.fits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ from disks import small_disk
 from store_worlds import QUICK, Requests, final, fresh, reopen, sound
 
 from allod.domain.errors import Unavailable
-from allod.store.home import make_home
+from allod.store.home import make_home, write_file
 from allod.store.journal import make_segment
 from allod.store.store import Store
 
@@ -191,3 +192,22 @@ def test_a_segment_that_does_not_fit_leaves_nothing_behind(disk: Path) -> None:
         make_segment(disk, 1, 64 << 20)
     assert list(disk.iterdir()) == []
     assert shutil.disk_usage(disk).used < 65536
+
+
+def test_a_file_that_finds_no_room_leaves_nothing_behind_and_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.json"
+    write_file(path, b"old")
+    real = os.pwrite
+
+    def full(fd: int, data: bytes, at: int) -> int:
+        if at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data[:2], at)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space"):
+        write_file(path, b"newer")
+    assert [one.name for one in tmp_path.iterdir()] == ["state.json"]
+    assert path.read_bytes() == b"old"

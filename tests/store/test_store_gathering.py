@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
@@ -149,3 +150,16 @@ def test_every_leaf_comes_once_with_its_request_however_they_interleave(
     bare = {one.end.id: {s.end.id for s in one.steps} for one in again}
     assert bare == expected
     assert log.pool.in_flight == 0
+
+
+def test_requests_that_stem_from_one_another_in_flight_break_no_report() -> None:
+    """A caller names its own receipts as parents; a thousand of them, one from the other, end in turn."""
+    for ended in (True, False):
+        log, names = Log(), [name(n) for n in range(3_000)]
+        log.begin(*names)
+        log.end(*(end(one, parents=(of,)) for of, one in reversed(list(pairwise(names)))))
+        if ended:
+            log.end(end(names[0]))
+        found = log.shape()
+        assert sorted(one for one, _ in found) == sorted(names[not ended :])
+        assert not any(steps for _, steps in found)

@@ -17,7 +17,7 @@ import vault_world as world
 
 from allod.domain.errors import Integrity, Invalid, Refused, Unavailable
 from allod.vault import manifest, template
-from allod.vault.blobs import Blobs
+from allod.vault.blobs import Blobs, identity
 from allod.vault.pull import pull
 from allod.vault.vault import Vault
 
@@ -407,6 +407,23 @@ def test_many_adders_at_once(vault: Vault, tmp_path: Path) -> None:
     assert results.count(won) == (4 if won == digest(same) else 2)
     vault.verify("m")
     assert leftovers(vault) == []
+
+
+def test_an_adder_who_is_done_does_not_take_away_the_copy_of_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, file = tmp_path / "blobs", tmp_path / "f"
+    file.write_bytes(b"content")
+    fd = os.open(file, os.O_RDONLY)
+    blobs, later = Blobs(folder, folder), []
+
+    def another_begins(_: Path) -> None:
+        later.append(blobs._incoming(identity(fd)))
+
+    monkeypatch.setattr("allod.vault.blobs.sync_folder", another_begins)
+    blobs.take(fd, lambda _fd, _digest: None)
+    path, out = later[0]
+    assert os.path.samestat(os.fstat(out), path.lstat())
 
 
 def test_the_file_of_an_adder_at_work_is_not_swept_away(tmp_path: Path) -> None:

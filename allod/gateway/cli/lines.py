@@ -96,18 +96,22 @@ def _told(rows: Sequence[Sequence[str]], most: int) -> list[str]:
     """Return rows one below the other: the first cell, then ``head: cell`` for each that is not empty."""
     heads, out = rows[0], []
     for row in rows[1:]:
-        out.append(row[0])
+        out += _filled(row[0], most, "")
         for head, cell in zip(heads[1:], row[1:], strict=True):
             if cell:
-                out += textwrap.wrap(
-                    f"{head}: {cell}" if head else cell,
-                    most,
-                    initial_indent="  ",
-                    subsequent_indent="    ",
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
+                out += _filled(f"{head}: {cell}" if head else cell, most, "  ")
     return out
+
+
+def _filled(text: str, most: int, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        most,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def say_folded(head: str, text: str, under: int | None = None) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(path_type=Path)
 GIB = 1 << 30
+DRAWN = 24
+ONLY_MEMORY = "memory only: whether the engine runs on a device at all is not asked here"
 
 
 @click.command("fit")
@@ -176,6 +178,7 @@ def _list(asked: Question, card: ModelCard, found: Sequence[Placed]) -> None:
             str(v.max_context),
         ))  # fmt: skip
     say_columns(rows, 2)
+    say_folded("note: ", ONLY_MEMORY)
     say_folded("from: ", f"{asked.weights.source}, {asked.as_of.isoformat()}; devices by the catalogue")
     for line in briefly((card, *(one.device for one in found))):
         say_folded("catalogue ", line)
@@ -185,13 +188,14 @@ def _picture(asked: Question, found: Sequence[Placed]) -> Picture:
     from allod.planner.pictures import Stack, stacks  # noqa: PLC0415 (only when it draws)
 
     rows = []
-    for one in found[:24]:
+    for one in found[:DRAWN]:
         v = one.verdict
         parts = tuple((k.replace("_", " "), x / GIB) for k, x in v.parts.items() if k != "on_host")
         have = "memory not known" if v.have_bytes is None else f"has {v.have_bytes / GIB:.1f} GiB"
         label = f"{one.count} x {one.device.id}: {v.answer} ({have})"
         rows.append(Stack(label, parts, v.need.low / GIB, v.need.high / GIB))
-    about = "Bytes on the fullest device with the interval of the whole; " + _head(asked)
+    more = f" {len(found) - DRAWN} more devices are in the table." if len(found) > DRAWN else ""
+    about = f"Bytes on the fullest device with the 90 % interval of the whole; {_head(asked)}.{more}"
     return stacks(f"Does {asked.model} fit?", rows, "GiB", about=about)
 
 
@@ -215,5 +219,5 @@ def _write(asked: Question, found: Sequence[Placed], svg: Path | None, html: Pat
         table = (head, *map(_row, found))
         used = [f"Catalogue {line}" for line in briefly(one.device for one in found)]
         foot = (f"{asked.weights.source}; facts of {asked.as_of.isoformat()}", *used)
-        sections = (Section("Memory", (_head(asked),), picture, table),)
+        sections = (Section("Memory", (f"{_head(asked)}; {ONLY_MEMORY}.",), picture, table),)
         write(html, page(f"Fit of {asked.model}", sections, foot=foot))

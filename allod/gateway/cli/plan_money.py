@@ -176,7 +176,7 @@ def estimated(
 ) -> tuple[Estimate | None, str]:
     """Estimate the speed of a node for this task; without one, why not and what to say."""
     from allod.planner.catalogue import find_model  # noqa: PLC0415 (only when it runs)
-    from allod.planner.memory import runs  # noqa: PLC0415
+    from allod.planner.memory import held, runs  # noqa: PLC0415
     from allod.planner.money.inputs import known  # noqa: PLC0415
     from allod.planner.speed.speeds import estimate_speed  # noqa: PLC0415
 
@@ -198,7 +198,8 @@ def estimated(
                 "--quant, or --tokens-per-second as measured"
             )
         # what the memory does not hold at once waits, and adds nothing to the speed
-        many = max(1, min(many, verdict.sequences or many))
+        room = held(device, values["devices"], card, quant, engine, read + written).sequences
+        many = max(1, min(many, room or many))
         speed = estimate_speed(device, values["devices"], card, quant, engine, many, read, written)
     except Invalid as fault:
         return None, f"{fault.what}: {fault.why}; say --tokens-per-second"

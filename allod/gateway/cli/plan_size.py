@@ -27,6 +27,11 @@ STEPS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 GIB: Final = 1 << 30
 HOUR_S: Final = 3600.0
 MONTH_H: Final = 730
+HEADS: Final = (
+    "held: requests at once in a replica; fast: share of the requests with their tokens/s; in time: with a "
+    "place in time; first: until the first token; busy: time a replica does anything; redrawn: other traces "
+    "that keep the level with as many"
+)
 NAMES: Final = {"expected": "as expected", "slow": "slow end of the interval", "measured": "as measured"}
 
 
@@ -336,6 +341,7 @@ def _say(answer: Answer) -> None:
     say()
     say_columns(table(answer), 1)
     say()
+    say_folded("  ", HEADS, 4)
     worst = list(answer.sized.values())[-1]
     say_folded(
         "  ",
@@ -406,7 +412,7 @@ def _page(answer: Answer) -> str:
     worst = list(answer.sized.values())[-1]
     sections = [
         Section("Traffic", texts),
-        Section("Replicas", (), picture(answer), tuple(table(answer))),
+        Section("Replicas", (f"{HEADS}.",), picture(answer), tuple(table(answer))),
     ]
     return page(f"Plan for {worst.replicas} replicas", sections, foot=[f"Speed: {answer.source}."])
 

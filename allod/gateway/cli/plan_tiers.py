@@ -72,7 +72,7 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
             if device is not None
             else [one for one in tiers.all_tiers(rules) if one.tier.id == tier.id]
         )
-    _write(found, svg, html)
+    _write(found, rules, svg, html)
     if as_json:
         out(
             {
@@ -178,26 +178,40 @@ def _machine(one: Answered) -> str:
 
 
 def _rows(found: Sequence[Answered]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [("tier", "usual device", "best lawful", "clean alternative", "tok/s best")]
+    rows: list[tuple[str, ...]] = [
+        ("tier", "usual device", "best lawful", "clean alternative", "tok/s of the best, 80 %")
+    ]
     rows += [(a.tier.title, _machine(a), _named(a.best), _named(a.clean), _speed(a.best)) for a in found]
     return rows
 
 
 def _tell(found: Sequence[Answered], rules: Rules) -> None:
     say_columns(_rows(found), 4)
-    say_folded("banned: ", ", ".join(sorted(rules.banned)) or "nobody (no tenant says so)")
-    say_folded("clean:  ", f"open licence, maker outside {', '.join(sorted(rules.avoid))}")
-    say_folded(
-        "rank:   ", "by size and year of release, a proxy: measure with allod eval; tok/s of one stream, 80 %"
+    for head, text in _meant(rules):
+        say_folded(f"{head}:".ljust(8), text)
+    for text in _not_known(found):
+        say_folded("not known: ", text)
+    for line in briefly(_used(found)):
+        say_folded("catalogue ", line)
+
+
+def _meant(rules: Rules) -> tuple[tuple[str, str], ...]:
+    return (
+        ("banned", ", ".join(sorted(rules.banned)) or "nobody (no tenant says so)"),
+        ("lawful", "licence and maker's jurisdiction known, maker not banned"),
+        ("clean", f"open licence, maker outside {', '.join(sorted(rules.avoid))}"),
+        ("rank", "by size and year of release, a proxy: measure with allod eval; tok/s of one stream"),
     )
+
+
+def _not_known(found: Sequence[Answered]) -> list[str]:
     told: dict[str, list[str]] = {}
     for one in found:
         for text in one.unknown:
             told.setdefault(text, []).append(one.tier.id)
-    for text, where in told.items():
-        say_folded("not known: ", f"{text} ({', '.join(where)})" if len(where) < len(found) else text)
-    for line in briefly(_used(found)):
-        say_folded("catalogue ", line)
+    return [
+        f"{text} ({', '.join(where)})" if len(where) < len(found) else text for text, where in told.items()
+    ]
 
 
 def _picture(found: Sequence[Answered]) -> Picture:
@@ -213,11 +227,12 @@ def _picture(found: Sequence[Answered]) -> Picture:
             rows.append(Bar(label, need.value / GIB, need.low / GIB, need.high / GIB, kind))
     return bars(
         "What runs where: memory of the best lawful and of the clean model",
-        rows, "GiB on the fullest device", about="Logarithmic; intervals of 90 %", log=True,
+        rows, "GiB on the fullest device", log=True,
+        about="Green: best lawful; amber: clean alternative, if another. Logarithmic; 90 % intervals.",
     )  # fmt: skip
 
 
-def _write(found: Sequence[Answered], svg: Path | None, html: Path | None) -> None:
+def _write(found: Sequence[Answered], rules: Rules, svg: Path | None, html: Path | None) -> None:
     if svg is None and html is None:
         return
     from allod.gateway.cli.plan_money import write  # noqa: PLC0415
@@ -228,7 +243,11 @@ def _write(found: Sequence[Answered], svg: Path | None, html: Path | None) -> No
         write(svg, picture.svg())
     if html is not None:
         section = Section(
-            "Tiers", ("Lawful: licence and maker known, maker not banned.",), picture, tuple(_rows(found))
+            "Tiers",
+            tuple(f"{head.capitalize()}: {text}." for head, text in _meant(rules)),
+            picture,
+            tuple(_rows(found)),
         )
+        unknown = Section("Not known", tuple(f"{text}." for text in _not_known(found)))
         foot = tuple(f"Catalogue {line}" for line in briefly(_used(found)))
-        write(html, page("What runs where", (section,), foot=foot))
+        write(html, page("What runs where", (section, unknown), foot=foot))

@@ -9,7 +9,10 @@ audits teach of a deployment is at most what is known of the reference. What was
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +30,7 @@ from allod.routing.learn import Prior
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import date
+    from pathlib import Path
 
     from allod.assurance.evaluation import Item
     from allod.gateway.capabilities import InForce, Line
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 MOST_WORTH: Final = 50.0
 """Outcomes a published score may be worth; its audit leaves less."""
 _PUBLISHED: Final = "published "
+_WRITING_S: Final = 60.0
 _DEFAULT: Final = "default"
 
 
@@ -105,6 +110,26 @@ def gather(home: Home, proven: InForce, database: Database, day: date) -> Gather
         evidence=evidence, counts=counts_of(evidence), priors=_priors(lines), sources=sources_of(proven, day),
         evaluations=tuple(brought), audits=audited, forgotten=lost, trouble=tuple(trouble),
     )  # fmt: skip
+
+
+def sweep(home: Home) -> None:
+    """Remove what a crash left half written: it may be words of what was erased since.
+
+    Words of evaluations are left for a while, since a command may be writing them.
+    """
+    late = time.time() - _WRITING_S
+    mine = [*audits_file(home).parent.glob("*.new")]
+    words_ = [path for path in evaluations.folder(home).glob("*.words.new") if _changed_s(path) < late]
+    for path in (*mine, *words_):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _changed_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def audits(home: Home) -> Evidence | str:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT: Final = "allod-estimates-1"
 LEAST: Final = 30
 """Outcomes of a deployment at a task before it is estimated."""
+FIT_EVERY: Final = 512
+"""Audits told (with ``learn``: outcomes) before weights are fitted anew."""
 _SHORT: Final = 16
 _MAX_BYTES: Final = 1 << 20
 

@@ -21,7 +21,7 @@ from allod.domain.decision import Estimated
 from allod.domain.errors import AllodError
 from allod.gateway.estimates import gathering, kept
 from allod.gateway.estimates.fitting import Fit, fit, keep
-from allod.gateway.estimates.kept import LEAST
+from allod.gateway.estimates.kept import FIT_EVERY, LEAST
 from allod.gateway.estimates.words import key_of, prompt_of, read_prompt
 from allod.gateway.gateway import LOG
 from allod.routing.depth import shallower
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 SUBJECT: Final = "estimate"
 """Of the notices that say in the log what is used, and what was dropped."""
-FIT_EVERY: Final = 512
-"""Audited requests told before it is fitted anew."""
 _SURFACES: Final = frozenset({"chat", "messages", "responses"})
 _NOT_EVALUATED: Final = frozenset({"image", "tools", "embeddings"})
 _HUNDREDTH: Final = Decimal("0.01")
@@ -253,6 +251,7 @@ class Estimates:
         return out
 
     def _read(self) -> tuple[tuple[kept.Known, Estimator] | str, Gathered, Evidence]:
+        gathering.sweep(self._home)
         gathered, told = self._gather(), gathering.audits(self._home)
         return kept.read(self._home), gathered, gathering.nothing() if isinstance(told, str) else told
 

@@ -20,6 +20,8 @@ import msgspec
 
 from allod.domain.errors import AllodError
 from allod.domain.money import ZERO
+from allod.gateway.estimates.gathering import counts_of
+from allod.gateway.estimates.kept import FIT_EVERY, LEAST
 from allod.gateway.estimates.words import key_of
 from allod.gateway.preparing import texts_of
 from allod.gateway.promise.kept import folder
@@ -36,10 +38,6 @@ if TYPE_CHECKING:
     from allod.store.store import Store
 
 LOG: Final = getLogger("allod")
-LEAST: Final = 30
-"""Audited outcomes of a deployment at a task before an estimate of it is used."""
-FIT_EVERY: Final = 512
-"""Outcomes told before weights are fitted anew."""
 _PLACES: Final = Decimal("0.001")
 
 
@@ -148,11 +146,7 @@ class Learning:
         if self._used is None or self._fitted is None:
             body = _read(self._path)
             self._used, self._fitted = _estimator(body), _estimator(body)
-            for one in self._used.evidence.all():
-                for name, quality, _ in one.outcomes:
-                    if quality >= 0:
-                        at = one.features.task, name
-                        self._counts[at] = self._counts.get(at, 0) + 1
+            self._counts = counts_of(self._used.evidence)
         return self._used
 
     async def _fit(self) -> None:

@@ -251,11 +251,19 @@ class Promises:
             self._missed(course, why or "model-changed", made)
             return
         self._judged(course, differences, made)
-        if course.read is not None:
-            at_ms, told = course.ask.admitted.received_at_ms, course.outcomes()
-            self._learning.learn(course.receipt, at_ms, course.read, told)
-            if self.gateway.estimates is not None:
-                self.gateway.estimates.audited(course.ask, standing.who.reference, told)
+        try:
+            self._taught(course, standing)
+        except Exception as fault:  # noqa: BLE001 (what is not learned is estimated without)
+            self.gateway.defect(fault)
+
+    def _taught(self, course: Course, standing: Standing) -> None:
+        """Learn from an audit, where its task asks for that."""
+        if course.read is None:
+            return
+        at_ms, told = course.ask.admitted.received_at_ms, course.outcomes()
+        self._learning.learn(course.receipt, at_ms, course.read, told)
+        if self.gateway.estimates is not None:
+            self.gateway.estimates.audited(course.ask, standing.who.reference, told)
 
     def _judged(self, course: Course, differences: tuple[int, ...], made: Sequence[Step]) -> None:
         standing, now = course.standing, self.gateway.now_ms()
