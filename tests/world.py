@@ -201,6 +201,8 @@ class World:
                 main(walls=False)
             except SystemExit as end:
                 code = int(end.code or 0)
+            sys.stdout.flush()
+            sys.stderr.flush()
         said = stdout.getvalue().decode(), stderr.getvalue().decode()
         return subprocess.CompletedProcess(["allod", *args], code, *said)
 

@@ -1,8 +1,8 @@
 """On whom the work rests: one index for each axis, how it moved, and the single change that would lower it.
 
 Herfindahl-Hirschman: the sum of squared shares of what served, from 1/n to 1; its inverse is the effective
-number. What is not known is a share of its own, and the index is given from "all of it is one more, unknown
-one" down to "all of it is spread thin".
+number. What is not known is a share of its own; the interval reaches from "all of it is spread thin" up to
+"all of it is the largest known one".
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         shares: the largest first; what is not known is one of them.
-        hhi: the index, with what is not known as one name, down to spread thin.
+        hhi: the index, with what is not known as one name; its interval: spread thin, and all the largest.
         effective: how many equal ones would be as concentrated.
         trend: the index over time; ``slope_month`` how much it rises a month, None with fewer than three.
         lower: the best single changes, the one that lowers most first.
@@ -107,12 +107,12 @@ def concentration(traffic: Traffic, setting: Setting) -> tuple[Axis, ...]:
 
 def _axis(axis: str, weight: str, groups: list[Group], traffic: Traffic, setting: Setting) -> Axis:
     def named(deployment: str) -> str:
-        return name_on(axis, setting.profiles.get(deployment))
+        return name_on(axis, setting.profiles.get(deployment) or setting.earlier.get(deployment))
 
     counts = _counts(groups, named)
     total = sum(counts.values())
     unknown = counts.get(UNKNOWN, 0) / total
-    most = index(counts)
+    now, most = index(counts), index(_worst(counts))
     least = index({name: n for name, n in counts.items() if name != UNKNOWN}, total)
     source = f"first choices of {total} requests"
     trend = _trend(groups, named)
@@ -125,15 +125,22 @@ def _axis(axis: str, weight: str, groups: list[Group], traffic: Traffic, setting
             for name, n in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         ),
         unknown=unknown,
-        hhi=Estimate(value=most, low=least, high=most, level=1.0, source=source, as_of=setting.day),
+        hhi=Estimate(value=now, low=least, high=max(now, most), level=1.0, source=source, as_of=setting.day),
         effective=Estimate(
-            value=1 / most, low=1 / most, high=max(1 / most, 1 / max(least, 1 / total)), level=1.0,
-            source=source, as_of=setting.day,
+            value=1 / now, low=min(1 / now, 1 / most), high=max(1 / now, 1 / max(least, 1 / total)),
+            level=1.0, source=source, as_of=setting.day,
         ),
         trend=trend,
         slope_month=_slope(trend),
         lower=_lower(groups, named, counts, traffic),
     )  # fmt: skip
+
+
+def _worst(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts if all that is not known were the largest that is."""
+    known = {name: n for name, n in counts.items() if name != UNKNOWN}
+    largest = max(known, key=lambda name: known[name], default=UNKNOWN)
+    return {**known, largest: known.get(largest, 0) + counts.get(UNKNOWN, 0)}
 
 
 def index(counts: Mapping[str, int], total: int | None = None) -> float:

@@ -1,8 +1,10 @@
 """A drill as the record of an exit test: what was tested, on what, with what result, and how to check it.
 
-Regulation (EU) 2022/2554 (DORA): Article 28(8) wants exit strategies that are documented and tested, with
-alternatives and a transition; Article 11(4) and (6) want plans of continuity to be tested at least yearly and
-their results documented; Article 24(1) and 25(1) name scenario-based tests. A drill re-decides recorded
+Regulation (EU) 2022/2554 (DORA): Article 28(8) wants exit plans that are documented and tested, with
+alternatives and a transition (in detail Delegated Regulation (EU) 2024/1773, Article 10); Article 11(4) and
+(6) want plans of continuity to be tested, at least yearly, which Delegated Regulation (EU) 2024/1774, Article
+25 details: scenarios of failing providers and of political risks where they sit, results documented; Article
+24(1) and 25(1) want a programme of tests, scenario-based ones among them. A drill re-decides recorded
 requests: it shows who could serve, not that data and people moved. The record says so.
 """
 
@@ -15,6 +17,7 @@ import msgspec
 
 from allod.drills.restore import Restoration, Tried
 from allod.drills.run import Drill
+from allod.drills.words import hours, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,15 +28,26 @@ if TYPE_CHECKING:
 
 FORMAT: Final = "allod-exit-test-1"
 LAW: Final = (
-    "Regulation (EU) 2022/2554 Art 28(8): exit strategies, documented and sufficiently tested",
-    "Regulation (EU) 2022/2554 Art 11(4), 11(6): continuity plans tested at least yearly, results documented",
-    "Regulation (EU) 2022/2554 Art 24(1), 25(1): scenario-based tests",
+    (
+        "Regulation (EU) 2022/2554 (DORA) Art 28(8), with Delegated Regulation (EU) 2024/1773 Art 10: exit "
+        "plans, documented, tested and reviewed"
+    ),
+    (
+        "DORA Art 11(4), 11(6), with Delegated Regulation (EU) 2024/1774 Art 25(2), 25(5): continuity plans "
+        "tested at least yearly, failing providers among the scenarios, results documented"
+    ),
+    "DORA Art 24(1), 25(1): scenario-based tests in the programme of tests",
 )
 LIMITS: Final = (
     "Requests were decided again and not sent: how an alternative answers under load was not tried.",
     "The transfer and deletion of data, staff and contracts are outside of what a gateway sees.",
     "Times and costs of remedies are the organisation's own or assumptions, as marked; none was measured.",
     "Uncovered means that no configured deployment may and can serve; by hand may still be possible.",
+    (
+        "It is no threat-led penetration test (DORA Art 26, 27). Who ran it and their independence (Art "
+        "24(4)), and the report to the management body (Delegated Regulation (EU) 2024/1774 Art 25(5)), are "
+        "yours to add."
+    ),
 )
 
 
@@ -50,8 +64,10 @@ class LogCited(msgspec.Struct, frozen=True, kw_only=True):
 class FunctionResult(msgspec.Struct, frozen=True, kw_only=True):
     """One business function: what was uncovered, and whether it is back within its recovery time.
 
-    ``within_rto`` compares the fastest remedy's upper end with ``rto_hours``: True, False, or None where one
-    of the two is not known.
+    ``restore_hours_low``, ``restore_hours_high`` are of ``remedies``: of those tried that restore all of this
+    function's requests without waiving a rule, the fastest; None where none does, or some were not looked at.
+    ``within_rto`` compares the upper end with ``rto_hours``: True, False (also where nothing restores all of
+    it), or None where the recovery time is not known or no remedy was tried.
     """
 
     function: str
@@ -63,6 +79,7 @@ class FunctionResult(msgspec.Struct, frozen=True, kw_only=True):
     rto_hours: int | None
     restore_hours_low: float | None
     restore_hours_high: float | None
+    remedies: tuple[str, ...]
     within_rto: bool | None
 
 
@@ -116,13 +133,12 @@ def functions_of(
     apps: dict[str, list[str]] = {}
     for app in fleet.apps.values():
         apps.setdefault(app.function or "", []).append(app.id)
-    fastest = None if restoration is None else restoration.fastest
     out = []
     for name, of in apps.items():
         declared = register.functions.get(name)
         lines = [line for line in drill.lines if line.app in of]
         uncovered = sum(line.uncovered for line in lines)
-        back = _back(uncovered, fastest, restoration)
+        back = _back(uncovered, of, restoration)
         rto = None if declared is None else declared.rto_hours
         critical = any(fleet.apps[app].critical for app in of) or bool(
             declared is not None and declared.critical
@@ -136,33 +152,37 @@ def functions_of(
                 served=sum(line.served for line in lines),
                 uncovered=uncovered,
                 rto_hours=rto,
-                restore_hours_low=None if back is None else back[0],
-                restore_hours_high=None if back is None else back[1],
+                restore_hours_low=back.hours.low if back is not None else None if uncovered else 0.0,
+                restore_hours_high=back.hours.high if back is not None else None if uncovered else 0.0,
+                remedies=() if back is None else back.titles,
                 within_rto=_within(uncovered, back, rto, restoration),
             )
         )
     return tuple(sorted(out, key=lambda one: (not one.critical, -one.uncovered, one.function)))
 
 
-def _back(
-    uncovered: int, fastest: Tried | None, restoration: Restoration | None
-) -> tuple[float, float] | None:
-    """Return hours until all is back, where the fastest remedies restore all of it."""
-    if not uncovered:
-        return 0.0, 0.0
-    if fastest is None or restoration is None or fastest.requests < restoration.uncovered:
+def _back(uncovered: int, apps: Iterable[str], restoration: Restoration | None) -> Tried | None:
+    """Return the fastest of what was tried that restores all of these apps' requests and waives nothing."""
+    if not uncovered or restoration is None:
         return None
-    return fastest.hours.low, fastest.hours.high
+    names = set(apps)
+    every = (*restoration.tried, restoration.cheapest, restoration.fastest)
+    found = [
+        one
+        for one in every
+        if one is not None and not one.waives and sum(n for app, n in one.apps if app in names) >= uncovered
+    ]
+    return min(found, key=lambda one: (one.hours.high, one.hours.low, one.remedies), default=None)
 
 
 def _within(
-    uncovered: int, back: tuple[float, float] | None, rto: int | None, restoration: Restoration | None
+    uncovered: int, back: Tried | None, rto: int | None, restoration: Restoration | None
 ) -> bool | None:
     if not uncovered:
         return True
     if rto is None or restoration is None:
         return None
-    return back is not None and back[1] <= rto
+    return back is not None and back.hours.high <= rto
 
 
 def providers_of(drill: Drill, fleet: Fleet, register: Register) -> tuple[Provider, ...]:
@@ -195,21 +215,32 @@ def conclusion(drill: Drill, functions: Iterable[FunctionResult], restoration: R
     """Say in a sentence or two how it went."""
     if drill.nothing:
         return "The world takes nothing away from this fleet: nothing was tested."
+    if not drill.served:
+        return "Nothing was served in this period: nothing was tested."
     if not drill.uncovered:
-        return "Every request that was served is still served in this world."
+        return f"All {drill.served:,} requests that were served are still served in this world."
     bad = [one for one in functions if one.critical and one.uncovered]
-    told = f"{drill.uncovered} of {drill.served} served requests are served by nobody in this world"
+    told = f"{drill.uncovered:,} of {drill.served:,} served requests are served by nobody in this world"
     told += f", critical functions among them: {', '.join(one.function for one in bad)}." if bad else "."
     if restoration is None:
         return told + " No remedy was tried."
+    if restoration.today:
+        told += f" {restoration.today:,} of them are served by today's configuration already."
     if restoration.fastest is None:
-        return told + " No remedy that was tried brings any of it back without waiving a rule."
-    share = restoration.fastest.share
+        return told + " No remedy that was tried brings more of it back without waiving a rule."
+    fastest = restoration.fastest
     late = [one.function for one in bad if one.within_rto is False]
-    told += f" {' with '.join(restoration.fastest.titles)} brings {share:.0%} of it back, the fastest way."
+    told += f" The fastest way back: {' with '.join(fastest.titles)}: {share(fastest.share)} of it in "
+    told += f"{hours(fastest.hours)}."
     if restoration.looked_at < restoration.uncovered:
-        told += f" ({restoration.looked_at} of them were decided again.)"
+        told += f" ({restoration.looked_at:,} of them were decided again.)"
     return told + (f" Not within the recovery time: {', '.join(late)}." if late else "")
+
+
+def left_out(traffic: Traffic) -> str:
+    """Say how many requests are in no figure, or nothing."""
+    lost = sum(one.requests for one in traffic.left)
+    return f" {lost:,} requests could not be decided again and are in no figure." if lost else ""
 
 
 def exit_test(
@@ -254,7 +285,7 @@ def exit_test(
         served=drill.served,
         drill=drill,
         alternatives=restoration,
-        conclusion=conclusion(drill, functions, restoration),
+        conclusion=conclusion(drill, functions, restoration) + left_out(traffic),
         limits=LIMITS,
         assumptions=dict(assumptions),
     )

@@ -33,6 +33,7 @@ TAIL: Final = 0.95
 DAYS_OF_YEAR: Final = 365.25
 BATCHES: Final = 20
 MONTHS: Final = 12
+ENDS: Final = "interval: odds, harm a day and time to restore, all at their low and all at their high ends"
 
 
 class Harm(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,14 +103,15 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     """What a hedge takes off the expected cost and the tail in a year, for what it costs.
 
     ``per_usd`` is the reduction of the expected cost for each unit of money spent on it (the same in any
-    currency), ``low`` and ``high`` with the odds of all events at their low and high ends.
+    currency). Intervals: all odds, harms and times to restore at their ends, and for ``per_usd`` the cost of
+    the hedge at the other.
     """
 
     id: str
     title: str
     year_usd: Estimate
     less_expected_usd: Estimate
-    less_tail_usd: float
+    less_tail_usd: Estimate
     per_usd: Estimate
 
 
@@ -117,8 +119,8 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of disruption over a year (USD).
 
     Attributes:
-        expected: mean of all years; its interval is that of the mean under the ranges of odds and harms.
-        tail: mean of the worst 5 % of years (conditional value at risk).
+        expected: mean of all years. tail: mean of the worst 5 % of years (conditional value at risk). Both
+            intervals: all odds, harms and times to restore at their low and at their high ends together.
         quiet: share of years without any cost.
 
     """
@@ -193,9 +195,16 @@ class _Draws:
         self.restore = {name: chance.random(draws) for name in harms}
 
 
-def _between(one: Estimate, at: Floats) -> Floats:
-    """Draw from a triangle over an estimate's interval with its value as the mode."""
+def _end(one: Estimate, end: int | None) -> float:
+    """Return an estimate's low (0) or high (1) end; without one its value."""
+    return one.value if end is None else one.high if end else one.low
+
+
+def _between(one: Estimate, at: Floats, end: int | None) -> Floats:
+    """Draw from a triangle over an estimate's interval with its value as the mode; or return an end of it."""
     low, mode, high = one.low, one.value, one.high
+    if end is not None:
+        return np.full(at.shape, _end(one, end))
     if high <= low:
         return np.full(at.shape, mode)
     cut = (mode - low) / (high - low)
@@ -219,20 +228,31 @@ class Year:
         self._draws = _Draws(of, harms, draws, seed)
 
     def costs(
-        self, *, hedge: str | None = None, at: Mapping[str, float] | float | None = None
+        self,
+        *,
+        hedge: str | None = None,
+        at: Mapping[str, float] | float | None = None,
+        end: int | None = None,
     ) -> dict[str, Floats]:
         """Return the cost of each year by event (USD).
 
-        ``at`` puts the odds of all (or of those named) at a place between low (0) and high (1).
+        ``at`` puts the odds of all (or of those named) at a place between low (0) and high (1); ``end`` puts
+        them, what a day costs and how long restoring takes all at their low (0) or all at their high end (1).
         """
-        odds = {one.id: self._odds(one, at) for one in self.events}
+        odds = {one.id: self._odds(one, at if end is None else float(end)) for one in self.events}
         comes = self._comes(odds)
-        return {one.id: comes[one.id] * self._cost(one, hedge) for one in self.events}
+        return {one.id: comes[one.id] * self._cost(one, hedge, end) for one in self.events}
 
-    def total(self, *, hedge: str | None = None, at: Mapping[str, float] | float | None = None) -> Floats:
+    def total(
+        self,
+        *,
+        hedge: str | None = None,
+        at: Mapping[str, float] | float | None = None,
+        end: int | None = None,
+    ) -> Floats:
         """Return the cost of each year (USD); as ``costs``."""
         total = np.zeros(self._draws.draws)
-        for one in self.costs(hedge=hedge, at=at).values():
+        for one in self.costs(hedge=hedge, at=at, end=end).values():
             total += one
         return total
 
@@ -261,29 +281,29 @@ class Year:
             out[one.id] = comes
         return out
 
-    def _cost(self, one: Event, hedge: str | None) -> Floats:
+    def _cost(self, one: Event, hedge: str | None, end: int | None) -> Floats:
         draws = self._draws
         low, high = one.days
         lasts = low + (high - low) * draws.lasts[one.id]
         lasts = np.minimum(lasts, (1.0 - draws.starts[one.id]) * DAYS_OF_YEAR)
         harm = self.harms.get(one.world)
-        return np.zeros(draws.draws) if harm is None else self._world(harm, lasts, hedge)
+        return np.zeros(draws.draws) if harm is None else self._world(harm, lasts, hedge, end)
 
-    def _world(self, harm: Harm, lasts: Floats, hedge: str | None) -> Floats:
+    def _world(self, harm: Harm, lasts: Floats, hedge: str | None, end: int | None) -> Floats:
         """Return what a world costs over so many days: all of it until a remedy works, then the rest."""
         draws = self._draws
-        day = np.maximum(_between(harm.usd_day, draws.harm[harm.world]), 0.0)
+        day = np.maximum(_between(harm.usd_day, draws.harm[harm.world], end), 0.0)
         left = 1.0 - harm.restored.get(hedge, 0.0) if hedge is not None else 1.0
         day = day * max(left, 0.0)
         unaided = day * lasts
         if harm.restore_days is None:
             return unaided
-        wait = np.maximum(_between(harm.restore_days, draws.restore[harm.world]), 0.0)
-        after = np.minimum(np.maximum(_between(harm.after_day, draws.harm[harm.world]), 0.0), day)
+        wait = np.maximum(_between(harm.restore_days, draws.restore[harm.world], end), 0.0)
+        after = np.minimum(np.maximum(_between(harm.after_day, draws.harm[harm.world], end), 0.0), day)
         paid = np.zeros_like(lasts)
         if harm.remedy_usd is not None and harm.remedy_month_usd is not None:
             months = np.maximum(lasts - wait, 0.0) / DAYS_OF_YEAR * MONTHS
-            paid = harm.remedy_usd.value + harm.remedy_month_usd.value * months
+            paid = _end(harm.remedy_usd, end) + _end(harm.remedy_month_usd, end) * months
         aided = day * np.minimum(wait, lasts) + after * np.maximum(lasts - wait, 0.0) + paid
         cost: Floats = np.minimum(unaided, aided)
         return cost
@@ -293,10 +313,12 @@ def expect(year: Year, hedges: Sequence[Hedge], day: dt.date) -> Expected:
     """Simulate years, rank hedges by what they take off for what they cost, and vary the odds one by one."""
     costs = year.costs()
     total = year.total()
-    low, high = (float(year.total(at=end).mean()) for end in (0.0, 1.0))
+    ends = [year.costs(end=end) for end in (0, 1)]
+    worlds = [year.total(end=end) for end in (0, 1)]
+    low, high = (float(one.mean()) for one in worlds)
     mean = float(total.mean())
     source = f"Monte Carlo, {len(total)} years, seed {year.seed}; odds are judgements, costs a day are drills"
-    expected = _estimate(mean, low, high, source, day, note="interval: all odds at their low and high ends")
+    expected = _estimate(mean, low, high, source, day, note=ENDS)
     batches = [_tail(part) for part in np.array_split(total, BATCHES)]
     tail = _tail(total)
     spread = 1.282 * float(np.std(batches)) / BATCHES**0.5
@@ -305,13 +327,24 @@ def expect(year: Year, hedges: Sequence[Hedge], day: dt.date) -> Expected:
         seed=year.seed,
         expected=expected,
         tail=_estimate(
-            tail, tail - spread, tail + spread, source, day, note="interval: of the simulation alone"
+            tail,
+            min(tail - spread, _tail(worlds[0])),
+            max(tail + spread, _tail(worlds[1])),
+            source,
+            day,
+            note=ENDS,
         ),
         quiet=float((total <= 0).mean()),
-        lines=tuple(_line(one, costs[one.id], day, source) for one in year.events),
+        lines=tuple(
+            _line(one, costs[one.id], [float(of[one.id].mean()) for of in ends], day, source)
+            for one in year.events
+        ),
         swings=tuple(_swing(one, year) for one in year.events),
         hedges=tuple(
-            sorted((_ranked(h, year, total, day, source) for h in hedges), key=lambda r: -r.per_usd.value)
+            sorted(
+                (_ranked(h, year, [total, *worlds], day, source) for h in hedges),
+                key=lambda r: (-r.per_usd.value, r.id),
+            )
         ),
     )
 
@@ -328,12 +361,11 @@ def _estimate(value: float, low: float, high: float, source: str, day: dt.date, 
     )
 
 
-def _line(one: Event, costs: Floats, day: dt.date, source: str) -> Line:
+def _line(one: Event, costs: Floats, ends: Sequence[float], day: dt.date, source: str) -> Line:
     odds = _estimate((one.low + one.high) / 2, one.low, one.high, "odds over the horizon as a rate", day)
     mean, half = float(costs.mean()), 1.282 * float(costs.std()) / len(costs) ** 0.5
-    usd = _estimate(
-        mean, max(0.0, mean - half), mean + half, source, day, note="interval: of the simulation alone"
-    )
+    low, high = min(ends[0], mean - half), max(ends[1], mean + half)
+    usd = _estimate(mean, max(0.0, low), high, source, day, note=ENDS)
     return Line(id=one.id, title=one.title, group=one.group, probability=odds, usd_year=usd)
 
 
@@ -349,18 +381,19 @@ def _swing(one: Event, year: Year) -> Swing:
     )
 
 
-def _ranked(hedge: Hedge, year: Year, total: Floats, day: dt.date, source: str) -> Ranked:
-    hedged = year.total(hedge=hedge.id)
-    less = float((total - hedged).mean())
-    ends = [float((year.total(at=end) - year.total(hedge=hedge.id, at=end)).mean()) for end in (0.0, 1.0)]
-    reduced = _estimate(less, min(ends), max(ends), source, day, note="interval: all odds at their ends")
+def _ranked(hedge: Hedge, year: Year, totals: Sequence[Floats], day: dt.date, source: str) -> Ranked:
+    """Compare years (as they are, all at the low ends, all at the high ends) with the same years hedged."""
+    hedged = [year.total(hedge=hedge.id, end=end) for end in (None, 0, 1)]
+    less, *ends = (float((a - b).mean()) for a, b in zip(totals, hedged, strict=True))
+    tail, *tails = (_tail(a) - _tail(b) for a, b in zip(totals, hedged, strict=True))
+    reduced = _estimate(less, min(ends), max(ends), source, day, note=ENDS)
     cost = hedge.year_usd
     return Ranked(
         id=hedge.id,
         title=hedge.title,
         year_usd=cost,
         less_expected_usd=reduced,
-        less_tail_usd=_tail(total) - _tail(hedged),
+        less_tail_usd=_estimate(tail, min(tails), max(tails), source, day, note=ENDS),
         per_usd=_estimate(
             _over(less, cost.value), _over(reduced.low, cost.high), _over(reduced.high, cost.low), source, day
         ),

@@ -27,7 +27,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for every world: what is known of deployments, which apps are critical, assumptions.
 
     ``day`` is the day figures are given on. ``throughput`` are output tokens a second that the planner
-    foresees of deployments whose hardware is declared.
+    foresees of deployments whose hardware is declared. ``earlier`` is known of deployments that are not
+    configured any more.
     """
 
     profiles: Mapping[str, Profile]
@@ -35,6 +36,7 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     assume: Assume
     day: dt.date
     throughput: Mapping[str, Estimate] = {}
+    earlier: Mapping[str, Profile] = {}
 
 
 class Fate(msgspec.Struct, frozen=True):

@@ -291,7 +291,7 @@ def _factors(world: World, profiles: Mapping[str, Profile]) -> dict[str, Decimal
                 factor = out.get(one.id, ONE) * price.factor
                 if not 1 / MAX_FACTOR <= factor <= MAX_FACTOR:
                     raise Invalid(
-                        f"together the prices of {one.id} are multiplied by {factor:.3g}",
+                        f"the prices of {one.id} together are {factor:.3g} times what they were",
                         f"expected {1 / MAX_FACTOR} to {MAX_FACTOR} times",
                         "take fewer or smaller factors",
                     )

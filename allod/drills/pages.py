@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from allod.drills.losses import REMOVED, UNKNOWN
 from allod.drills.words import (
-    NOT_KNOWN,
     amount,
     count,
     hours,
+    many,
     points,
+    printable,
     share,
     usd_between,
 )
@@ -21,22 +23,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from allod.drills.restore import Restoration, Tried
-    from allod.drills.run import Drill
+    from allod.drills.run import Drill, Line
     from allod.drills.traffic import Traffic
 
 MOST_ROWS: Final = 40
 MOST_BARS: Final = 14
 MOST_REASONS: Final = 5
+NOTHING_SERVED: Final = "Nothing was served in this span, so nothing can be said of it."
 Table = tuple[tuple[str, ...], ...]
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page: title, lead, sections, and where the numbers are from."""
+    """A page: title, lead, sections, and where the numbers are from.
+
+    ``drawn`` are tables that stand for pictures where none can be shown, by the heading of their section.
+    """
 
     title: str
     lead: str
     sections: tuple[Section, ...]
     foot: tuple[str, ...] = ()
+    drawn: dict[str, Table] = {}
 
     def html(self) -> str:
         """Return it as one HTML file."""
@@ -48,21 +55,21 @@ class Page(msgspec.Struct, frozen=True):
 
     def markdown(self, image: Mapping[str, str] | None = None, level: int = 1, *, foot: bool = True) -> str:
         """Return it as Markdown; ``image`` maps a picture's title to the file it was written to."""
-        out = [f"{'#' * level} {self.title}", "", self.lead, ""]
+        out = [f"{'#' * level} {printable(self.title)}", "", printable(self.lead), ""]
         for one in self.sections:
-            out += [f"{'#' * (level + 1)} {one.heading}", ""]
-            out += [line for text in one.texts for line in (text, "")]
+            out += [f"{'#' * (level + 1)} {printable(one.heading)}", ""]
+            out += [line for text in one.texts for line in (printable(text), "")]
             if one.picture is not None and image is not None:
                 out += [f"![{one.picture.title}]({image[one.picture.title]})", ""]
             if one.table:
                 out += [*_table(one.table), ""]
         if self.foot and foot:
-            out += ["---", "", *(line for text in self.foot for line in (text, ""))]
+            out += ["---", "", *(line for text in self.foot for line in (printable(text), ""))]
         return "\n".join(out).rstrip() + "\n"
 
 
 def _table(rows: Table) -> list[str]:
-    head, *body = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    head, *body = ([printable(cell).replace("|", "\\|") for cell in row] for row in rows)
     return [
         "| " + " | ".join(head) + " |",
         "|" + "---|" * len(head),
@@ -72,11 +79,14 @@ def _table(rows: Table) -> list[str]:
 
 def traffic_foot(traffic: Traffic) -> tuple[str, ...]:
     """Say what a drill was made on."""
-    made = "made up from the configuration (nobody asked them)" if traffic.generated else "recorded"
-    told = f"{count(traffic.requests)} {made} requests, {count(traffic.decisions)} distinct decisions"
-    told += f", {traffic.days} days" if not traffic.generated else f", taken as {traffic.days} days"
-    out = [f"{told}; records {traffic.records}."]
-    out += [f"Left out: {count(one.requests)} requests: {one.reason}." for one in traffic.left]
+    asked, decisions = many(traffic.requests, "request"), many(traffic.decisions, "distinct decision")
+    if traffic.generated:
+        told = f"{asked} made up from the configuration (nobody asked them), taken as {traffic.days} days; "
+        told += decisions
+    else:
+        told = f"{asked} recorded on {many(traffic.days, 'day')}, {decisions}"
+    out = [f"{told}; digest of all records {traffic.records}."]
+    out += [f"Left out: {many(one.requests, 'request')}: {one.reason}." for one in traffic.left]
     return tuple(out)
 
 
@@ -101,13 +111,18 @@ def drill_lead(drill: Drill) -> str:
     if drill.nothing:
         return "This world takes nothing away from this fleet."
     if not drill.served:
-        return "Nothing was served before, so nothing can be lost."
-    told = f"{share(drill.share)} of what was served is served by nobody"
-    if drill.critical_served:
-        told += f", {share(drill.critical_share)} of what critical applications asked"
+        return NOTHING_SERVED
     if drill.uncovered == drill.served:
-        told = "Nothing is served any more"
-    return told + f"; {count(drill.moved)} requests go elsewhere."
+        return "Nothing is served any more."
+    told = f"Nobody serves {share(drill.share)} of what was served"
+    if not drill.uncovered:
+        told = "All that was served is still served"
+    elif drill.critical_served:
+        told += f", and {share(drill.critical_share)} of what critical applications asked"
+    if not drill.moved:
+        return told + (". The rest is served by whom it was." if drill.uncovered else ", by whom it was.")
+    goes = "goes" if drill.moved == 1 else "go"
+    return f"{told}. {many(drill.moved, 'request')} {goes} to another deployment."
 
 
 def _what(drill: Drill) -> Section:
@@ -117,10 +132,11 @@ def _what(drill: Drill) -> Section:
     if drill.unsure:
         texts.append(
             f"Counted as gone because nobody knows: {', '.join(drill.unsure)}. Declare the fact, or write "
-            '`unknown = "spared"` in the world.'
+            'unknown = "spared" in the world.'
         )
-    texts += [f"Named in the world and not in this fleet: {text}." for text in drill.idle]
-    if not drill.gone:
+    if drill.idle:
+        texts.append(f"Named in this world and without effect here: {'; '.join(drill.idle)}.")
+    if not drill.gone and not drill.nothing:
         texts.append("No deployment is gone as such; law, link or prices decide.")
     return Section("What is gone", tuple(texts), None, tuple(rows) if len(rows) > 1 else ())
 
@@ -129,17 +145,16 @@ def _uncovered(drill: Drill) -> Section:
     rows: list[tuple[str, ...]] = [
         ("Application", "Task", "Classes", "Served", "Uncovered", "Share", "Stopped by")
     ]
-    for one in drill.lines[:MOST_ROWS]:
-        if one.uncovered:
-            reasons = ", ".join(name for name, _ in one.reasons[:MOST_REASONS])
-            reasons += " ..." if len(one.reasons) > MOST_REASONS else ""
-            rows.append(
-                (
-                    one.app + (" (critical)" if one.critical else ""), one.task or "-",
-                    ", ".join(one.classes), count(one.served), count(one.uncovered),
-                    share(one.uncovered / one.served), reasons,
-                )
-            )  # fmt: skip
+    rows += [
+        (
+            one.app + (" (critical)" if one.critical else ""), one.task or "-", ", ".join(one.classes),
+            count(one.served), count(one.uncovered), share(one.uncovered / one.served), _stopped(one),
+        )
+        for one in drill.lines[:MOST_ROWS]
+        if one.uncovered
+    ]  # fmt: skip
+    if not drill.served:
+        return Section("What nobody serves any more", (NOTHING_SERVED,))
     if len(rows) == 1:
         return Section("What nobody serves any more", ("Everything that was served is still served.",))
     picture = bars(
@@ -148,31 +163,52 @@ def _uncovered(drill: Drill) -> Section:
             Bar(f"{one.app}: {one.task or 'no task'}", 100 * one.uncovered / one.served,
                 kind="warn" if one.critical else "plain")
             for one in drill.lines[:MOST_BARS]
-            if one.served
+            if one.uncovered
         ],
         "% of served requests",
-        about="Critical applications are marked by colour.",
+        about="Critical applications are marked by colour; what is still served is not drawn.",
     )  # fmt: skip
     return Section("What nobody serves any more", (), picture, tuple(rows))
 
 
+def _stopped(line: Line) -> str:
+    """Say what stops requests: whoever served is gone, and what stands against everybody else."""
+    words = {REMOVED: "gone in this world", UNKNOWN: "not known, so counted as gone"}
+    gone = [words[name] for name, _ in line.reasons if name in words]
+    others = [name for name, _ in line.reasons if name not in words]
+    shown = ", ".join(others[:MOST_REASONS])
+    shown += f" and {len(others) - MOST_REASONS} more" if len(others) > MOST_REASONS else ""
+    if not gone:
+        return shown
+    return " or ".join(gone) + (f"; against others: {shown}" if shown else "; there is no other")
+
+
 def _figures(drill: Drill) -> Section:
-    lost, told = drill.quality_lost, NOT_KNOWN
+    lost, told = drill.quality_lost, "success rates were not recorded"
     if lost is not None:
-        told = f"{lost.level:.0%}: {lost.source}" + (f"; {lost.note}" if lost.note else "")
+        told = f"holds {share(lost.level)}: {lost.source}" + (f"; {lost.note}" if lost.note else "")
+    if not drill.served or drill.uncovered == drill.served:
+        text = "Nothing is served any more: there is no quality and no cost to compare."
+        if not drill.served:
+            return Section("Quality and cost", (NOTHING_SERVED,))
+        spared = f"No longer spent a month, which is no saving: {usd_between(drill.spared_month_usd)}."
+        return Section("Quality and cost", (text, spared))
     rows: list[tuple[str, ...]] = [
         ("Figure", "Value and interval", "From"),
-        ("Requests uncovered", f"{count(drill.uncovered)} of {count(drill.served)}", "counted"),
+        ("Requests that nobody serves", f"{count(drill.uncovered)} of {count(drill.served)}", "counted"),
         ("Quality lost by what is still served", points(lost), told),
         (
-            "Cost a month before, of what is still served", usd_between(drill.cost_month_before_usd),
+            "Cost a month before the loss, of what is still served", usd_between(drill.cost_month_before_usd),
             "" if drill.cost_month_before_usd is None else drill.cost_month_before_usd.note,
         ),
         (
             "Cost change a month", usd_between(drill.cost_change_month_usd),
             "" if drill.cost_change_month_usd is None else drill.cost_change_month_usd.source,
         ),
-        ("No longer spent a month, as nobody serves it", usd_between(drill.spared_month_usd), "no saving"),
+        (
+            "No longer spent a month on what nobody serves", usd_between(drill.spared_month_usd),
+            "no saving: the work is not done",
+        ),
     ]  # fmt: skip
     return Section("Quality and cost", (), None, tuple(rows))
 
@@ -183,7 +219,7 @@ def _rooms(drill: Drill) -> Section:
             "Deployment",
             "Site",
             "Requests a day before",
-            "after",
+            "Requests a day after",
             "Needed at the peak",
             "It gives",
             "Missing",
@@ -193,7 +229,8 @@ def _rooms(drill: Drill) -> Section:
         before, after = (f"{rate * 86_400:,.0f}" for rate in one.requests_s)
         rows.append(
             (
-                one.deployment, one.site, before, after, amount(one.need, one.unit if one.need else ""),
+                one.deployment, one.site, before, after,
+                "nothing" if not one.requests_s[1] else amount(one.need, one.unit if one.need else ""),
                 amount(one.room, one.unit if one.room else ""),
                 one.why if one.missing is None else amount(one.missing, "") if one.missing.high else "none",
             )
@@ -203,16 +240,22 @@ def _rooms(drill: Drill) -> Section:
 
 def restoration_section(found: Restoration, of: str = "") -> Section:
     """Return what restores the work; ``of`` ends the picture's title."""
+    looked = found.looked_at
     texts = [
-        (
-            f"{count(found.uncovered)} requests to bring back; {count(found.looked_at)} of them were decided "
-            "again with each remedy in place."
-        )
+        f"All {count(looked)} were decided again with each remedy in place."
+        if looked == found.uncovered
+        else f"{count(looked)} of {count(found.uncovered)} were decided again with each remedy in place, "
+        "those of the most frequent kinds; shares are of these."
     ]
     if found.today:
         texts.append(f"{count(found.today)} of them are served by today's configuration already.")
-    for label, one in (("Cheapest", found.cheapest), ("Fastest", found.fastest)):
-        texts.append(f"{label}: {_told(one)}." if one is not None else f"{label}: nothing that was tried.")
+    if found.cheapest is None and found.fastest is None:
+        texts.append("No remedy that was tried brings more back without waiving a rule.")
+    elif found.cheapest == found.fastest:
+        texts.append(f"Cheapest and fastest: {_told(found.cheapest)}.")
+    else:
+        texts += [f"{label}: {_told(one)}." for label, one in
+                  (("Cheapest", found.cheapest), ("Fastest", found.fastest)) if one is not None]  # fmt: skip
     if found.waiving is not None:
         texts.append(
             f"Only by waiving rules: {_told(found.waiving)}. A drill does not say that they may be waived: "
@@ -220,8 +263,9 @@ def restoration_section(found: Restoration, of: str = "") -> Section:
             + "."
         )
     rows: list[tuple[str, ...]] = [("Remedy", "Brings back", "Time", "Cost once", "A month", "Terms")]
-    rows += [_row(one) for one in found.tried if one.requests][:MOST_ROWS]
-    shown = [one for one in found.tried if one.requests and not one.waives][:MOST_BARS]
+    useful = [one for one in found.tried if one.requests > found.today]
+    rows += [_row(one) for one in useful][:MOST_ROWS]
+    shown = [one for one in useful if not one.waives][:MOST_BARS]
     picture = None
     if shown:
         picture = bars(
@@ -237,9 +281,10 @@ def restoration_section(found: Restoration, of: str = "") -> Section:
     return Section("What brings it back", tuple(texts), picture, tuple(rows) if len(rows) > 1 else ())
 
 
-def _told(one: Tried) -> str:
+def _told(one: Tried | None) -> str:
+    assert one is not None
     return (
-        f"{' with '.join(one.titles)} brings back {share(one.share)} in {hours(one.hours)}, "
+        f"{' with '.join(one.titles)}: brings back {share(one.share)} in {hours(one.hours)}, for "
         f"{usd_between(one.cost_usd)} once and {usd_between(one.month_usd)} a month"
     )
 

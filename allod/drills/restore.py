@@ -202,8 +202,8 @@ class Restoration(msgspec.Struct, frozen=True, kw_only=True):
             very few requests.
         today: how many of these today's configuration serves in the world: it has changed since.
         tried: every remedy alone, the most restoring first, those that waive rules last.
-        cheapest, fastest: sets of remedies without waived law that restore the most, by cost and by time; None
-            if none restores more than today's configuration does.
+        cheapest, fastest: sets of remedies without waived law that restore the most, by cost and by time;
+            None if none restores more than today's configuration does.
         waiving: the best set that waives rules, if that restores more.
 
     """
@@ -352,12 +352,13 @@ def restore(
     together = [one for one in remedies if not one.waives and (one in useful or _partial(one))]
     cheapest = search.greedy(together, lambda one: one.cost_usd.value + 12 * one.month_usd.value)
     fastest = search.greedy(together, lambda one: one.hours.value)
-    best = [one for one in (*singles, cheapest) if one is not None and not one.waives]
-    best = [one for one in best if one.requests > today.requests]
-    cheapest = _pick(best, lambda one: one.cost_usd.value + 12 * one.month_usd.value)
-    best = [one for one in (*singles, fastest) if one is not None and not one.waives]
-    best = [one for one in best if one.requests > today.requests]
-    fastest = _pick(best, lambda one: one.hours.value)
+
+    def lawful(*more: Tried | None) -> list[Tried]:
+        found = (one for one in (*singles, *more) if one is not None and not one.waives)
+        return [one for one in found if one.requests > today.requests]
+
+    cheapest = _pick(lawful(cheapest), lambda one: one.cost_usd.value + 12 * one.month_usd.value)
+    fastest = _pick(lawful(fastest), lambda one: one.hours.value)
     most = today.requests if cheapest is None else cheapest.requests
     waiving = _pick(
         [one for one in singles if one.waives and one.requests > most], lambda one: one.hours.value

@@ -119,7 +119,13 @@ class Ground:
             assume=self.assume,
             day=self.day,
             throughput=foreseen(fleet, self.profiles(self.today)),
+            earlier=self._earlier(),
         )
+
+    def _earlier(self) -> dict[str, Profile]:
+        """Return what is known of deployments in the configurations that were read."""
+        read = [digest for digest, fleet in self._fleets.items() if fleet is not None]
+        return {name: one for digest in read for name, one in self.profiles(digest).items()}
 
     def effect(self, world: World) -> EffectAt:
         """Return a world over the fleet of each configuration."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +28,8 @@ from allod.planner.estimate import Estimate
 from allod.store.extract import Extract
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from allod.drills.expected import Expected, Harm, Hedge
     from allod.drills.scenarios import Odds, Tick
     from allod.gateway.compose import Setting
@@ -145,7 +148,7 @@ class Office:
         names = worlds_named(made)
         out: dict[str, Harm] = {}
         for n, name in enumerate(names):
-            ran = self.run(_found(name, known))
+            ran = self.run(named_as(name, known))
             usd, after = self.harm(ran.drill), self.harm(ran.drill)
             best = None if ran.restoration is None else ran.restoration.fastest
             days = None
@@ -193,9 +196,20 @@ class Office:
         seed: int,
         told: Callable[[int, int], None] = lambda _done, _of: None,
     ) -> tuple[Expected, dict[str, Harm]]:
-        """Simulate years of disruption and rank the organisation's hedges."""
+        """Simulate years of disruption and rank the organisation's hedges.
+
+        Raises:
+            Invalid: nothing was served in the span.
+
+        """
         from allod.drills.expected import Year, events, expect  # noqa: PLC0415 (numpy)
 
+        if not any(one.first is not None for one in self.gathered.plain.groups):
+            raise Invalid(
+                "nothing was served in this span, so nobody can say what its loss costs",
+                f"{self.gathered.plain.requests} requests were read",
+                "name a longer --since, or let requests be made up: --generate 10000",
+            )
         hedges = self.hedges()
         harms = self.harms(made, hedges, told)
         seen = scenarios.ticked(made, ticks)
@@ -240,7 +254,9 @@ class Office:
             setting.fleet,
             setting.config.register,
             made_at=rfc3339(span.now_ms),
-            period=(rfc3339(span.since_ms), rfc3339(span.until_ms)),
+            period=("generated", "generated")
+            if traffic.generated
+            else (rfc3339(span.since_ms), rfc3339(min(span.until_ms, span.now_ms))),
             packs=[f"{pack.id} {pack.version} {pack.digest}" for pack in packs],
             configurations=sorted({g.configuration for g in traffic.groups if g.configuration is not None}),
             log=log,
@@ -315,7 +331,13 @@ def worlds_named(made: Odds) -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def _found(name: str, known: dict[str, World]) -> World:
+def named_as(name: str, known: dict[str, World]) -> World:
+    """Return the world of this name with the name as its id, whatever a file calls it.
+
+    Raises:
+        Invalid, Unavailable: there is none, or it cannot be read.
+
+    """
     world = world_named(name, known)
     return world if world.id == name else msgspec.structs.replace(world, id=name)
 
@@ -352,27 +374,50 @@ def ticks_of(setting: Setting, made: Odds) -> tuple[Tick, ...]:
     path = setting.home.root / TICKS
     if not path.exists():
         return ()
-    return scenarios.read_ticks(path.read_bytes()[: MOST_TICK_BYTES + 1], made).tick
+    with path.open("rb") as file:
+        return scenarios.read_ticks(file.read(MOST_TICK_BYTES + 1), made).tick
 
 
 def tick(setting: Setting, made: Odds, sign: str, *, day: date, note: str, off: bool) -> tuple[Tick, ...]:
     """Tick a sign, or take its tick away; returns what is ticked then. The file is replaced whole.
 
+    Others who tick at the same time wait.
+
     Raises:
-        Invalid: it is no sign.
+        Invalid: it is no sign. Unavailable: the folder cannot be written.
 
     """
+    import fcntl  # noqa: PLC0415 (only here)
+
+    from allod.store.home import unwritable  # noqa: PLC0415
+
+    scenarios.check_sign(sign, made)
+    path = setting.home.root / TICKS
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as fault:
+        raise unwritable(path.parent, fault) from fault
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        return _ticked(
+            setting, made, path, sign, None if off else scenarios.Tick(sign=sign, day=day, note=note)
+        )
+    except OSError as fault:
+        raise unwritable(path, fault) from fault
+    finally:
+        os.close(fd)
+
+
+def _ticked(setting: Setting, made: Odds, path: Path, sign: str, one: Tick | None) -> tuple[Tick, ...]:
     from allod.gateway.tomlfile import table  # noqa: PLC0415 (only here)
     from allod.store.home import write_file  # noqa: PLC0415
 
-    scenarios.check_sign(sign, made)
     kept = tuple(one for one in ticks_of(setting, made) if one.sign != sign)
-    if not off:
-        kept = (*kept, scenarios.Tick(sign=sign, day=day, note=note))
+    if one is not None:
+        kept = (*kept, one)
     head = "# Signs that were seen: `allod drill tick SIGN` writes this file.\n"
     rows = [table("[[tick]]", {"sign": o.sign, "day": o.day, "note": o.note or None}) for o in kept]
-    path = setting.home.root / TICKS
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, (head + "\n".join(rows)).encode())
     return kept
 
@@ -388,7 +433,7 @@ def odds_of(ground: Ground) -> Odds:
     made = scenarios.odds(own.scenario, own.risk, own.flashpoint)
     known = worlds_of(ground.setting.home)
     for name in worlds_named(made):
-        _found(name, known)
+        named_as(name, known)
     return made
 
 

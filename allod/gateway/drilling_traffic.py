@@ -13,6 +13,7 @@ from allod.domain.errors import Invalid
 from allod.domain.request import Labels, Sizes
 from allod.drills.traffic import Gathering, Traffic, Usage
 from allod.gateway import compose
+from allod.receipts.ids import id_prefix
 from allod.routing.question import Health
 from allod.store.database import Decided
 from allod.store.loads import hourly, loads
@@ -78,7 +79,7 @@ def recorded(
         gathering.add(one)
         told(gathering.requests)
     hours = hourly(database, origin, since_ms=since_ms, until_ms=until_ms)
-    usage = loads(database, since_ms=since_ms, until_ms=until_ms)
+    usage = loads(database, id_prefix(origin), since_ms=since_ms, until_ms=until_ms)
     more: dict[str, Any] = {
         "peak": _peak(hours),
         "usage": {name: Usage(**msgspec.structs.asdict(one)) for name, one in usage.items()},

@@ -73,14 +73,10 @@ def _brought(home: Home, supplied: Supplied) -> Iterator[Layer]:
     if not supplied.facts:
         return
     from allod.planner.catalogue import Origin  # noqa: PLC0415
-    from allod.vault.bundle import switch  # noqa: PLC0415
-    from allod.vault.bundle.supply import Supply  # noqa: PLC0415
 
-    past = list(switch.history(Supply(home.root), supplied.generation))
-    came = {one.bundle.digest: one for one in reversed(past) if one.bundle is not None}
+    vouched = vouchers(home, supplied)
     for brought, digest, bundle in supplied.facts:
-        switched = came.get(bundle)
-        if switched is None:
+        if bundle not in vouched:
             raise Integrity(
                 f"the catalogue of {brought.as_of} came with a bundle that was never imported",
                 f"{bundle} is in no switch of supply/",
@@ -89,13 +85,24 @@ def _brought(home: Home, supplied: Supplied) -> Iterator[Layer]:
         yield _layer(
             brought,
             Origin(
-                as_of=brought.as_of,
-                digest=digest,
-                source=brought.source,
-                vouched=f"imported by bundle at {switched.at}, signed by {', '.join(switched.signers)}",
-                rank=1,
+                as_of=brought.as_of, digest=digest, source=brought.source, vouched=vouched[bundle], rank=1
             ),
         )
+
+
+def vouchers(home: Home, supplied: Supplied) -> dict[str, str]:
+    """Return when each bundle that was ever imported came and who had signed it, in words, by its digest."""
+    from allod.vault.bundle import switch  # noqa: PLC0415
+    from allod.vault.bundle.supply import Supply  # noqa: PLC0415
+
+    if supplied.generation is None:
+        return {}
+    past = switch.history(Supply(home.root), supplied.generation)
+    return {
+        one.bundle.digest: f"imported by bundle at {one.at}, signed by {', '.join(one.signers)}"
+        for one in reversed(list(past))
+        if one.bundle is not None
+    }
 
 
 def _layer(brought: Brought, origin: Origin) -> Layer:

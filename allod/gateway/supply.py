@@ -47,6 +47,7 @@ class Supplied(msgspec.Struct, frozen=True, kw_only=True):
         generation: what it is, for status and log.
         packs: in place of shipped ones of the same id.
         books: price books, laid over the shipped one by day.
+        books_from: the digest of the bundle each of them came with.
         catalogue: what is said of models, by name, for whoever lists them.
         facts: catalogues with facts for plans, each with its digest and the digest of its bundle.
         roots: (item/file, bytes) of trust roots.
@@ -56,6 +57,7 @@ class Supplied(msgspec.Struct, frozen=True, kw_only=True):
     generation: Generation | None = None
     packs: tuple[Found, ...] = ()
     books: tuple[Book, ...] = ()
+    books_from: tuple[str, ...] = ()
     catalogue: dict[str, Told] = {}
     facts: tuple[tuple[Catalogue, str, str], ...] = ()
     roots: tuple[tuple[str, bytes], ...] = ()
@@ -103,13 +105,14 @@ def supplied(home: Home) -> Supplied:
     switch.models(held, found.items)
     switch.revoked(held, found.items)
     at_ms = _far(found)
-    books: list[Book] = []
+    books: list[tuple[Book, str]] = []
     told: dict[str, Told] = {}
     facts: list[tuple[Catalogue, str, str]] = []
     roots: list[tuple[str, bytes]] = []
     for item in found.items:
         if item.kind == "prices":
-            books += [content.prices(item.name, held.read(file), at_ms) for file in item.files]
+            read = (content.prices(item.name, held.read(file), at_ms) for file in item.files)
+            books += [(book, item.origin.digest) for book in read]
         elif item.kind == "catalogue":
             for file in item.files:
                 brought = content.catalogue(item.name, held.read(file), at_ms)
@@ -120,7 +123,8 @@ def supplied(home: Home) -> Supplied:
     return Supplied(
         generation=found,
         packs=tuple(_packs(held, found)),
-        books=tuple(books),
+        books=tuple(book for book, _ in books),
+        books_from=tuple(bundle for _, bundle in books),
         catalogue=told,
         facts=tuple(facts),
         roots=tuple(roots),

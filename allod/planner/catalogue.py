@@ -42,7 +42,7 @@ TABLES: Final = (
     "speed_configs.json",
 )
 """What ships as facts, the measured points among them."""
-_SAME: Final = re.compile(r"(-(v[0-9.]+|instruct|base|chat|it|hf|a?[0-9.]+[be]|[0-9]{4,6}))+$")
+_SAME: Final = re.compile(r"(-(v[0-9.]+(-[0-9]+)?|instruct|base|chat|it|hf|a?[0-9.]+[be]|[0-9]{4,6}))+$")
 """What may follow a name without making it another model: GLM-4.5-Air is not GLM-4.5."""
 _SUFFIXES: Final = re.compile(r"-(instruct|chat|it|base|hf|fp8|nvfp4|bf16|fp4|gguf|awq|gptq|v0\.1)(?=-|$)")
 

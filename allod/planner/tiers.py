@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from allod.domain.errors import Invalid
 from allod.planner.catalogue import Device, ModelCard, devices, models
 from allod.planner.estimate import Estimate
 from allod.planner.memory import Load, Verdict, fit, weights_bytes
@@ -25,6 +26,8 @@ GREAT_POWERS: Final = frozenset({"CN", "RU", "US"})
 BASE_YEAR: Final = 2023.0
 MIN_TOK_S: Final = 5.0
 """A person reads about as fast; a model that decodes slower is not offered."""
+USUAL_LENGTHS: Final = (1024, 256)
+"""Tokens in and out that ``allod plan speed`` takes where nothing is said."""
 REACHED: Final = (0.41, 0.72, 0.89)
 """Share of the bandwidth ceiling one stream reaches: 10th, 50th and 90th percentile of 70 public points."""
 SHARED: Final = {1: (0.32, 0.41, 0.5), 2: (0.06, 0.23, 0.3), 4: (0.034, 0.05, 0.17), 8: (0.019, 0.042, 0.081)}
@@ -92,7 +95,8 @@ TIERS: Final = (
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """A model that runs on a tier's device: at which precision, how it fits, how fast it may decode.
 
-    ``tok_s`` is of one stream, bounded by memory bandwidth; None where the bandwidth is not known.
+    ``tok_s`` is of one stream: a bound by memory bandwidth to choose by, the prediction of ``allod plan
+    speed`` in an answer; None where the bandwidth is not known.
     """
 
     card: ModelCard
@@ -215,15 +219,40 @@ def answer(
     pool = list(models().values() if cards is None else cards)
     found = [choice for card in pool if rules.lawful(card) and (choice := choose(tier, device, card))]
     found.sort(key=lambda choice: (-choice.rank, choice.card.id))
-    clean = next((choice for choice in found if rules.clean(choice.card)), None)
+    clean = [choice for choice in found if rules.clean(choice.card)]
     return Answered(
         tier=tier,
         device=device,
-        best=found[0] if found else None,
-        clean=clean,
+        best=_fast_enough(tier, device, found),
+        clean=_fast_enough(tier, device, clean),
         candidates=len(found),
         unknown=_unknown(device, pool, rules),
     )
+
+
+def _fast_enough(tier: Tier, device: Device, choices: Iterable[Choice]) -> Choice | None:
+    """Return the first that is predicted to be fast enough; the bound it was chosen by is a rough one."""
+    timed = (_timed(tier, device, choice) for choice in choices)
+    return next((one for one in timed if one.tok_s is None or one.tok_s.value >= MIN_TOK_S), None)
+
+
+def _timed(tier: Tier, device: Device, choice: Choice) -> Choice:
+    """Return a choice with the speed that ``allod plan speed`` tells, so that both say the same."""
+    from allod.planner.speed.speeds import estimate_speed  # noqa: PLC0415 (only for what is shown)
+
+    if choice.tok_s is None:
+        return choice
+    asked = (tier.count, choice.card, choice.quant, tier.engine, 1, *USUAL_LENGTHS)
+    try:
+        step = estimate_speed(device, *asked).tpot_ms
+    except Invalid:
+        return choice
+    speed = Estimate(
+        value=1000 / step.value, low=1000 / step.high, high=1000 / step.low, level=step.level,
+        source=step.source, as_of=step.as_of,
+        note=f"one stream, {USUAL_LENGTHS[0]} tokens in and {USUAL_LENGTHS[1]} out",
+    )  # fmt: skip
+    return msgspec.structs.replace(choice, tok_s=speed)
 
 
 def _unknown(device: Device, pool: Collection[ModelCard], rules: Rules) -> tuple[str, ...]:
@@ -242,11 +271,13 @@ def _unknown(device: Device, pool: Collection[ModelCard], rules: Rules) -> tuple
     return tuple(out)
 
 
-def all_tiers(rules: Rules, known: Mapping[str, Device] | None = None) -> list[Answered]:
-    """Answer every tier on its usual device; a tier without a device of known memory says so."""
+def all_tiers(
+    rules: Rules, known: Mapping[str, Device] | None = None, *, only: str | None = None
+) -> list[Answered]:
+    """Answer every tier (or ``only`` one) on its usual device; where no memory is known, that is said."""
     pool = list((devices() if known is None else known).values())
     out = []
-    for tier in TIERS:
+    for tier in (one for one in TIERS if only in (None, one.id)):
         device = usual_device(tier, pool)
         if device is None:
             names = ", ".join(sorted(d.id for d in pool if d.tier == tier.id)) or "none"

@@ -28,8 +28,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 def hourly(database: Database, origin: str, *, since_ms: int, until_ms: int) -> dict[int, int]:
     """Return receipts by hour (hours since 1970, UTC); hours without any are left out.
 
-    A step of a cascade has a receipt of its own (decision 0007), and the tables do not tell it from a request:
-    a request in steps counts once and once more for each step, as it does among decisions.
+    A step of a cascade has a receipt of its own (decision 0007), and the tables do not tell it from a
+    request: a request in steps counts once and once more for each step, as it does among decisions.
     """
     hour = REQUEST.c.at_ms // HOUR_MS
     query = (
@@ -41,8 +41,11 @@ def hourly(database: Database, origin: str, *, since_ms: int, until_ms: int) -> 
         return {int(when): int(count) for when, count in connection.execute(query)}
 
 
-def loads(database: Database, *, since_ms: int, until_ms: int) -> dict[str, Load]:
-    """Return what the ledger says of each deployment; sums of money are floats, good for a ratio only."""
+def loads(database: Database, prefix: str, *, since_ms: int, until_ms: int) -> dict[str, Load]:
+    """Return what the ledger says of each deployment; sums of money are floats, good for a ratio only.
+
+    ``prefix`` is how the receipts of an origin begin: only its attempts count.
+    """
     row = LEDGER.c
     tokens = row.input_tokens + row.cache_read_tokens + row.cache_write_tokens + row.cache_write_1h_tokens
     query = (
@@ -55,6 +58,7 @@ def loads(database: Database, *, since_ms: int, until_ms: int) -> dict[str, Load
             sa.func.avg(row.total_ms),
         )
         .where(row.started_at_ms >= since_ms, row.started_at_ms < until_ms)
+        .where(row.receipt.startswith(prefix, autoescape=True))
         .group_by(row.deployment)
     )
     with database.faults("read"), database.engine.connect() as connection:

@@ -25,7 +25,8 @@ from allod.admission.admit import Index, admit
 from allod.domain.request import Labels, Sizes
 from allod.drills import scenarios
 from allod.drills.pages import Page, drill_page
-from allod.drills.pages_more import concentration_page, exit_page, expected_page, matrix_page
+from allod.drills.pages_exit import exit_page
+from allod.drills.pages_more import concentration_page, expected_page, matrix_page
 from allod.gateway import compose, drilling
 from allod.gateway.cli.drill_office import write_pictures
 from allod.gateway.drilling_run import Office, Span, odds_of

@@ -387,6 +387,10 @@ def plans(x: Exercise) -> None:
     x.allod("plan", "npv", *money, "--html", "n.html")
     x.allod("plan", "prices")
     x.allod("plan", "prices", "--history", "deepseek-v4-pro", "--svg", "p.svg")
+    pace = ("--pace", "1:8,16:14", "--prompt-tokens-per-second", "9000")
+    x.allod("plan", "size", "--rate", "1", "--hours", "0.1", *pace, "--html", "z.html")
+    site = Path(__file__).parents[2] / "examples" / "placement"
+    x.allod("plan", "place", str(site / "bank.toml"), "--config", str(site / "allod.toml"), status=1)
     few = ("--rounds", "3", "--max-tokens", "4", "--svg", "q.svg")
     x.allod("plan", "speculate", "ward-llm", "--draft", "reference-draft", *few)
     x.allod("plan", "speculate")

@@ -26,6 +26,7 @@ KNOWN = {
     "engines/wire.py": "the connector of engines and witnesses",
     "gateway/cli/client.py": "asks gap.reachable before it connects to the gateway of this home",
     "gateway/cli/doctor.py": "asks gap.reachable before it looks whether the port answers",
+    "gateway/cli/speed_probing.py": "asks gap.reachable before it connects; to private addresses only",
     "vault/hub.py": "never called in air-gap mode: vault.pull refuses before the library is imported",
     # listens, or holds what is accepted
     "gateway/server.py": "binds the address [server] host names",
@@ -37,6 +38,7 @@ KNOWN = {
     "engines/llamacpp/syscalls.py": "numbers of address families for the filter",
     "vault/examine.py": "starts the child that looks at files: no network, no programs; a socket pair",
     "assurance/sandbox.py": "starts the child that runs code: no network, no programs; a pipe",
+    "gateway/checks/children.py": "starts the child of assurance/sandbox.py: no network, no programs; pipes",
     "store/tables.py": "SQLite; a URL is taken from a program's caller alone, no configuration names one",
     # the walls and the proof
     "gateway/gap.py": "binds to find out whether an address is this machine's; connects to nothing",

@@ -12,7 +12,7 @@ from allod.domain.fleet import CapabilityEvidence
 from allod.drills.assume import DAYS_OF_MONTH, t80
 from allod.drills.run import drill
 from allod.drills.traffic import Gathering, Usage
-from allod.drills.words import hours, points, share, usd, usd_between
+from allod.drills.words import amount, hours, many, points, printable, share, usd, usd_between
 from allod.gateway.drilling_speed import foreseen
 from allod.gateway.drilling_traffic import _shares
 from allod.planner.estimate import Estimate
@@ -149,8 +149,17 @@ def test_numbers_are_words_with_intervals() -> None:
     assert usd(-1234) == "-1,234 USD"
     assert usd(2.5e6) == "2,500 k USD"
     assert usd_between(None) == "not known"
-    assert usd_between(est(5, 4, 6)) == "5.00 USD (4.00 USD to 6.00 USD)"
-    assert points(est(0.1, 0.05, 0.2)) == "+10.0 points (+5.0 to +20.0)"
+    assert usd_between(est(5, 4, 6)) == "5.00 USD (4.00 to 6.00)"
+    assert points(est(0.1, 0.05, 0.2)) == "10.0 points (5.0 to 20.0)"
+    assert points(est(-0.1, -0.2, 0.01)) == "gains 10.0 points (-1.0 to 20.0)"
+    assert share(0.9999) == ">99.9 %"
+    assert share(0.0997) == "10 %"
+    assert (share(0.996), share(0.099)) == ("99.6 %", "9.9 %")
+    assert hours(est(100, 72, 240)) == "3 to 10 days"
+    assert amount(est(0.0644, 0, 0.39), "at once") == "0.064 at once (0 to 0.39)"
+    assert amount(est(12345.6, 9.5, 20000), "") == "12,346 (9.5 to 20,000)"
+    assert many(1, "day") == "1 day"
+    assert printable("a\x1b[31m\u202eb\n") == "a [31m b "
     assert hours(est(10, 8, 120)) == "8 h to 5 days"
     assert hours(None) == "not known"
 

@@ -169,7 +169,7 @@ def test_the_command_adds_up_the_ledger_of_a_running_gateway(tmp_path: Path, reg
         for _ in range(2):
             assert inside.chat(chat("stepped", "say something"), app="ward").status == 200
         inside.gateway.store.flush()
-        done = world.allod("models", "cost", "--json")
+        done = world.here("models", "cost", "--json")
         assert done.returncode == 0, done
         found = {(r["task"], r["deployment"]): r for r in json.loads(done.stdout)["rows"]}
         assert set(found) == {("default", "base"), ("listed", "base"), ("stepped", "strong")}
@@ -180,6 +180,6 @@ def test_the_command_adds_up_the_ledger_of_a_running_gateway(tmp_path: Path, reg
         assert Decimal(stepped["steps_usd"]) > 0
         with contextlib.closing(world.tables()) as tables:
             assert sum((Decimal(r["cost_usd"]) for r in found.values()), Decimal(0)) == tables.spent()
-        text = world.allod("models", "cost", "--task", "stepped", "--since", "1h").stdout
+        text = world.here("models", "cost", "--task", "stepped", "--since", "1h").stdout
         assert "stepped at strong: success 0.9, declared; 4 attempts" in text
         assert "default" not in text

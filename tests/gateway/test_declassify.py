@@ -21,7 +21,7 @@ def office(root: Path) -> World:
     """A home whose configuration names one signer with a key of its own."""
     text = config([deployment("home", "answer")])
     world = World(root, text)
-    made = json.loads(world.allod("policy", "key", "alice", "--json").stdout)
+    made = json.loads(world.here("policy", "key", "alice", "--json").stdout)
     world.write(f'{text}\n[[signer]]\nid = "alice"\nrole = "author"\nkey = "{made["key"]}"\n')
     world.key("press")
     world.key("ward")
@@ -29,7 +29,7 @@ def office(root: Path) -> World:
 
 
 def declassify(world: World, *more: str, until: str = "2999-01-01") -> int:
-    done = world.allod(
+    done = world.here(
         "policy", "declassify", "press-mail", "--by", "alice", "--app", "press", "--type", "EMAIL",
         "--until", until, "--reason", "press contacts are public", *more,
     )  # fmt: skip
@@ -66,10 +66,10 @@ def test_a_note_that_is_not_what_was_signed_keeps_the_gateway_down(tmp_path: Pat
         note.rename(note.with_name("other.note"))
     else:
         text = world.paths.config.read_text()
-        key = json.loads(world.allod("policy", "key", "eve", "--json").stdout)["key"]
+        key = json.loads(world.here("policy", "key", "eve", "--json").stdout)["key"]
         start = text.index("[[signer]]")
         world.write(text[:start] + f'[[signer]]\nid = "alice"\nrole = "author"\nkey = "{key}"\n')
-    done = world.allod("up", "--port", "0")
+    done = world.here("up", "--port", "0")
     assert done.returncode == 3
     assert "declassification" in done.stderr
 

@@ -111,12 +111,12 @@ def test_a_fifth_more_tokens_is_found_within_500_requests(
         ]
         assert [n["facts"]["deployment"] for n in notices] == ["far"]
         assert "+20 %" in notices[0]["detail"]
-    told = json.loads(world.allod("doctor", "--json").stdout)["findings"]
+    told = json.loads(world.here("doctor", "--json").stdout)["findings"]
     assert any(f["name"] == "tokenizer far" and "+20 %" in f["detail"] for f in told)
-    cost = json.loads(world.allod("models", "cost", "--json").stdout)["tokenizers"]
+    cost = json.loads(world.here("models", "cost", "--json").stdout)["tokenizers"]
     assert cost[0]["factor"] == pytest.approx(1.2, rel=0.03)
     assert len(cost[0]["alarms"]) == 1
-    assert "+20 %" in world.allod("models", "cost").stdout
+    assert "+20 %" in world.here("models", "cost").stdout
 
 
 def metrics(inside: Inside) -> bytes:

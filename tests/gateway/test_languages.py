@@ -43,7 +43,7 @@ def test_languages_decide_where_they_are_known(tmp_path: Path) -> None:
         assert goes_to("strict", "OK") == "capability.language"
         assert goes_to("letters", "OK") == "german", "the task says what its requests are in"
         assert goes_to("global", GERMAN) == "capability.language", "pinning bypasses nothing"
-    explained = world.allod("explain", "--app", "ward", "--task", "letters")
+    explained = world.here("explain", "--app", "ward", "--task", "letters")
     assert "plan: german then silent" in explained.stdout
     assert "capability.language" in explained.stdout
 
@@ -51,6 +51,6 @@ def test_languages_decide_where_they_are_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", [["German"], ["DE"], ["deu"], "de", [1]])
 def test_a_language_is_two_small_letters(tmp_path: Path, wrong: object) -> None:
     world = World(tmp_path / "home", config([deployment("d", "echo", languages=wrong)]))
-    done = world.allod("explain", "--app", "ward")
+    done = world.here("explain", "--app", "ward")
     assert done.returncode == 2, done
     assert "languages" in done.stderr

@@ -214,11 +214,11 @@ def test_a_running_gateway_refuses_by_the_homes_own_rule_and_does_not_start_with
         found = {rule["id"] for each in answer.json["error"]["allod"]["excluded"] for rule in each["rules"]}
         assert "house.dpa" in found
     office.pack('context.classes.contains("internal")')
-    done = world.allod("up", "--port", "0")
+    done = world.here("up", "--port", "0")
     assert done.returncode == 3
     assert "house" in done.stderr
     assert "another digest" in done.stderr
-    assert world.allod("policy", "verify").returncode == 3
+    assert world.here("policy", "verify").returncode == 3
 
 
 def test_keys_are_private_and_never_written_over(office: Office) -> None:

@@ -385,7 +385,7 @@ def test_an_approval_beside_a_running_gateway_is_logged_by_its_next_start(tmp_pa
         new = tmp_path / "new.toml"
         new.write_text(office.text())
         change = office.propose(config=new)
-        done = world.allod("policy", "approve", change.id, "--by", "bob", "--json")
+        done = world.here("policy", "approve", change.id, "--by", "bob", "--json")
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["logged"] is False
     assert [leaf["facts"]["number"] for leaf in office.notices("change")] == ["1"]
@@ -394,33 +394,33 @@ def test_an_approval_beside_a_running_gateway_is_logged_by_its_next_start(tmp_pa
     assert [leaf["facts"]["number"] for leaf in office.notices("change")] == ["1", "2"]
     start = office.notices("start")[-1]["facts"]
     assert (start["change"], start["four_eyes"]) == (change.digest, "yes")
-    assert world.allod("log", "verify").returncode == 0
+    assert world.here("log", "verify").returncode == 0
 
 
 def test_the_commands_do_it_all_and_tell_by_exit_code(tmp_path: Path) -> None:
     office = Office(tmp_path / "home", four_eyes=True)
     world = World(office.root, office.home.config.read_text())
-    made = world.allod("policy", "key", "dora", "--out", str(tmp_path / "dora.key"), "--json")
+    made = world.here("policy", "key", "dora", "--out", str(tmp_path / "dora.key"), "--json")
     assert json.loads(made.stdout)["key"].startswith("dora+")
     assert "PRIVATE" not in made.stdout + made.stderr
     folder = office.pack(folder=tmp_path / "draft")
-    done = world.allod("policy", "sign", str(folder), "--by", "alice", "--json")
+    done = world.here("policy", "sign", str(folder), "--by", "alice", "--json")
     assert json.loads(done.stdout)["pack"] == "house"
-    assert world.allod("policy", "verify", str(folder)).returncode == 0
+    assert world.here("policy", "verify", str(folder)).returncode == 0
     (folder / "obligations.toml").write_text("# other\n")
-    assert world.allod("policy", "verify", str(folder)).returncode == 3
-    assert world.allod("up", "--port", "0").returncode == 3
-    done = world.allod("policy", "propose", "--by", "alice", "--reason", "first", "--json")
+    assert world.here("policy", "verify", str(folder)).returncode == 3
+    assert world.here("up", "--port", "0").returncode == 3
+    done = world.here("policy", "propose", "--by", "alice", "--reason", "first", "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["state"], found["number"]) == (0, "open", 1)
-    assert world.allod("policy", "approve", found["id"], "--by", "alice").returncode == 3
-    done = world.allod("policy", "approve", found["id"], "--by", "bob", "--json")
+    assert world.here("policy", "approve", found["id"], "--by", "alice").returncode == 3
+    done = world.here("policy", "approve", found["id"], "--by", "bob", "--json")
     assert (done.returncode, json.loads(done.stdout)["logged"]) == (0, True)
-    listed = json.loads(world.allod("policy", "changes", "--json").stdout)
+    listed = json.loads(world.here("policy", "changes", "--json").stdout)
     assert [(c["number"], c["state"]) for c in listed["changes"]] == [(1, "approved")]
-    shown = world.allod("policy", "changes", found["id"])
+    shown = world.here("policy", "changes", found["id"])
     assert "alice (author)" in shown.stdout
-    assert world.allod("policy", "verify").returncode == 0
+    assert world.here("policy", "verify").returncode == 0
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")

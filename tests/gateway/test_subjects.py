@@ -46,15 +46,15 @@ def test_one_persons_decisions_are_found_explained_and_erased(
     leaf = up.receipt(answered.receipt, app="ward")
     assert "4711" not in json.dumps(leaf)
     out = tmp_path / "out"
-    up.world.allod("report", "subject", "--subject", PERSON, "--out", str(out))
+    up.world.here("report", "subject", "--subject", PERSON, "--out", str(out))
     text = (out / "subject.csv").read_text()
     mine = {answered.receipt, second.receipt, refused.receipt}
     assert {name for name in (*mine, other.receipt) if name in text} == mine
     assert "residency.5-operator" in (out / "reasons.csv").read_text()
-    done = up.world.allod("report", "subject", "--subject", PERSON, "--erase", "--json")
+    done = up.world.here("report", "subject", "--subject", PERSON, "--erase", "--json")
     assert done.returncode == 0, done.stderr
     again = tmp_path / "again"
-    gone = up.world.allod("report", "subject", "--subject", PERSON, "--out", str(again))
+    gone = up.world.here("report", "subject", "--subject", PERSON, "--out", str(again))
     assert gone.returncode == 0, gone.stderr
     assert answered.receipt not in (again / "subject.csv").read_text()
     row = up.world.request_row(answered.receipt)
@@ -63,7 +63,7 @@ def test_one_persons_decisions_are_found_explained_and_erased(
     assert up.world.request_row(other.receipt).request_salt is not None  # type: ignore[union-attr]
     file = tmp_path / "receipt.json"
     file.write_bytes(up.receipt_bytes(answered.receipt, app="ward"))
-    assert up.world.allod("receipt", "verify", str(file)).returncode == 0
+    assert up.world.here("receipt", "verify", str(file)).returncode == 0
 
 
 @pytest.mark.parametrize("value", ["", "x" * 257, "a\tb"])

@@ -64,16 +64,16 @@ def test_a_lying_witness_is_set_aside_by_a_leaf_and_another_claim_objects_again(
             answers.append((409, b"999999\n"))
             until(lambda: gateway.chat(chat("inner")).status == 503, 10)
             until(lambda: "999999" in _row(world)["objection"], 10)
-            findings = {f["name"]: f for f in json.loads(world.allod("doctor", "--json").stdout)["findings"]}
+            findings = {f["name"]: f for f in json.loads(world.here("doctor", "--json").stdout)["findings"]}
             assert findings["witness liar"]["state"] == "wrong"
             assert "OBJECTS" in findings["witness liar"]["detail"]
             assert findings["witness w0.example-ed25519"]["state"] == "ok"
             assert "cosigned" in findings["witness w0.example-ed25519"]["detail"]
-            refused = world.allod("log", "witnesses", "--clear", "w0.example-ed25519", "--reason", "x")
+            refused = world.here("log", "witnesses", "--clear", "w0.example-ed25519", "--reason", "x")
             assert refused.returncode == 4, refused
             assert "does not object" in refused.stderr
             words = ("log", "witnesses", "--clear", "liar", "--reason", "its disk was wiped, ticket 4")
-            done = world.allod(*words)
+            done = world.here(*words)
             assert done.returncode == 0, done
             answered = gateway.chat(chat("inner"))
             assert answered.status == 200
@@ -86,7 +86,7 @@ def test_a_lying_witness_is_set_aside_by_a_leaf_and_another_claim_objects_again(
             assert "999999" in _row(world)["objection"], "it is still told"
             answers.append((409, b"1000000\n"))
             until(lambda: gateway.chat(chat("inner")).status == 503, 10)
-        assert world.allod(*words).returncode == 5, "nothing runs: there is nothing to set aside"
+        assert world.here(*words).returncode == 5, "nothing runs: there is nothing to set aside"
 
 
 def _leaves(gateway: Gateway) -> bytes:
@@ -100,7 +100,7 @@ def _leaves(gateway: Gateway) -> bytes:
 
 
 def _row(world: World) -> dict[str, str]:
-    rows = json.loads(world.allod("log", "witnesses", "--json").stdout)["witnesses"]
+    rows = json.loads(world.here("log", "witnesses", "--json").stdout)["witnesses"]
     found: dict[str, str] = next(row for row in rows if row["name"] == "liar")
     return found
 
@@ -114,7 +114,7 @@ def test_doctor_says_who_does_not_answer_while_nothing_runs(tmp_path: Path) -> N
             {"name": "gone", "key": other.key.vkey(), "url": "http://127.0.0.1:9"},
         ]
         asked(world, rows, 2)
-        findings = {f["name"]: f for f in json.loads(world.allod("doctor", "--json").stdout)["findings"]}
+        findings = {f["name"]: f for f in json.loads(world.here("doctor", "--json").stdout)["findings"]}
     assert findings["witness there"]["state"] == "ok"
     assert findings["witness there"]["detail"].startswith("answers; never cosigned")
     assert findings["witness gone"]["state"] == "wrong"

@@ -310,3 +310,12 @@ def test_another_model_of_a_family_is_never_taken_for_the_one_that_was_named(nam
 )
 def test_the_end_of_a_name_may_be_left_out(name: str, meant: str) -> None:
     assert find_model(name).id.endswith(meant)
+
+
+def test_tiers_and_speed_say_the_same_of_one_stream(tmp_path: Path) -> None:
+    tier = json.loads(run(tmp_path, "tiers", "--tier", "desktop", "--json").stdout)["tiers"][0]
+    best = tier["best"]
+    said = run(tmp_path, "speed", best["model"], "--on", tier["device"], "--quant", best["quant"], "--json")
+    step = json.loads(said.stdout)["tpot_ms"]
+    assert best["tok_s"]["value"] == pytest.approx(1000 / step["value"])
+    assert best["tok_s"]["low"] == pytest.approx(1000 / step["high"])

@@ -144,8 +144,10 @@ def main(*, walls: bool = True) -> NoReturn:
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:
-        sys.stderr.write(
-            f"{error.strerror or error}: {error.filename or ''}\n  do:  check the path and its rights\n"
-        )
+        what, remedy = f"{error.strerror or error}: {error.filename or ''}", "check the path and its rights"
+        if "--json" in sys.argv:
+            out({"error": {"kind": "failed", "what": what, "why": "", "remedy": remedy}})
+        else:
+            sys.stderr.write(f"{what}\n  do:  {remedy}\n")
         sys.exit(FAILED)
     sys.exit(DONE)

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from allod.drills.words import printable
 from allod.gateway.cli import INTEGRITY, out, say
-from allod.gateway.cli.drill_office import asked, deliver, drill_options, jsonable, office, worlds_bar
+from allod.gateway.cli.drill_office import (
+    asked,
+    check_output,
+    deliver,
+    drill_options,
+    jsonable,
+    office,
+    worlds_bar,
+)
 from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import json_option
 
 if TYPE_CHECKING:
     from allod.drills.everything import Matrix
+    from allod.drills.worlds import World
     from allod.gateway.drilling_run import Office
 
 
@@ -32,6 +42,7 @@ def everything(csv_path: Path | None, **options: Any) -> None:
     from allod.store.home import write_file  # noqa: PLC0415
 
     ask = asked(options)
+    check_output(csv_path, "--csv")
     with office(ask, lambda _: ()) as open_office:
         with worlds_bar(quiet=ask.as_json) as told:
             found = open_office.everything(told)
@@ -118,6 +129,9 @@ def concentration(**options: Any) -> None:
     sys.exit(INTEGRITY if traffic.damaged + open_office.ground.damaged else 0)
 
 
+_SHOWN = {"price": "FACTOR", "list": "NAME/PLACE"}
+
+
 @click.command("worlds")
 @click.argument("name", required=False)
 @json_option
@@ -131,25 +145,46 @@ def worlds(name: str | None, as_json: bool) -> None:
         one = drilling.world_named(name, known)
         if as_json:
             out(jsonable(one))
-            return
-        say(f"{one.id}: {one.title}")
-        for text in (one.text, f"source: {one.source} ({one.as_of})" if one.source else ""):
-            if text:
-                say_folded("  ", text)
-        for field in one.lose.__struct_fields__:
-            value = getattr(one.lose, field)
-            if value:
-                say_folded(f"  gone, {field}: ", str(value if value is True else jsonable(value)))
-        for price in one.price:
-            say_folded("  dearer: ", f"times {price.factor}")
+        else:
+            _tell(one)
         return
     if as_json:
         out({each: jsonable(world) for each, world in known.items()})
         return
     for each, world in sorted(known.items()):
-        say_folded(f"{each:34} ", world.title)
+        say_folded(f"{each:34} ", printable(world.title))
     say()
-    say_folded("or a single loss: ", ", ".join(f"{kind}=NAME" for kind in _kinds()) + ", link")
+    say_folded(
+        "or a single loss: ", ", ".join(f"{kind}={_SHOWN.get(kind, 'NAME')}" for kind in _kinds()) + ", link"
+    )
+
+
+def _tell(one: World) -> None:
+    """Print one world."""
+    from allod.drills.worlds import AXES  # noqa: PLC0415 (only when it runs)
+
+    say(printable(f"{one.id}: {one.title}"))
+    for text in (one.text, f"source: {one.source} ({one.as_of})" if one.source else ""):
+        if text:
+            say_folded("  ", printable(text))
+    for field in one.lose.__struct_fields__:
+        value = getattr(one.lose, field)
+        if value:
+            say_folded(f"  gone, {field.replace('_', ' ')}: ", _gone(value))
+    for price in one.price:
+        named = ((axis, getattr(price, axis)) for axis in AXES)
+        whose = "; ".join(f"{axis}: {', '.join(names)}" for axis, names in named if names)
+        say_folded(f"  prices times {price.factor}: ", printable(whose) or "everybody else's")
+    if one.unknown == "spared":
+        say("  what is not known is spared")
+
+
+def _gone(value: Any) -> str:
+    if value is True:
+        return "yes"
+    if isinstance(value, dict):
+        return printable("; ".join(f"{name} ({', '.join(places)})" for name, places in value.items()))
+    return printable(", ".join(value))
 
 
 def _kinds() -> list[str]:

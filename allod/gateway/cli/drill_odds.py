@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from allod.domain.errors import Invalid
+from allod.drills.words import many, printable
 from allod.gateway.cli import FAILED, INTEGRITY, out, say
 from allod.gateway.cli.drill_office import (
     asked,
@@ -67,11 +69,11 @@ def expected(draws: int, seed: int, **options: Any) -> None:
 
 
 def _worlds(ground: Ground) -> Sequence[World]:
-    from allod.gateway.drilling import world_named, worlds_of  # noqa: PLC0415 (only when it runs)
-    from allod.gateway.drilling_run import odds_of, worlds_named  # noqa: PLC0415
+    from allod.gateway.drilling import worlds_of  # noqa: PLC0415 (only when it runs)
+    from allod.gateway.drilling_run import named_as, odds_of, worlds_named  # noqa: PLC0415
 
     known = worlds_of(ground.setting.home)
-    return [world_named(name, known) for name in worlds_named(odds_of(ground))]
+    return [named_as(name, known) for name in worlds_named(odds_of(ground))]
 
 
 @click.command("check")
@@ -88,12 +90,14 @@ def check(strict: bool, own_path: Path | None, config_path: Path | None, as_json
     """
     from allod.drills import scenarios  # noqa: PLC0415 (only when it runs)
     from allod.drills.restore import kinds, remedy  # noqa: PLC0415
+    from allod.drills.worlds import shipped  # noqa: PLC0415
     from allod.gateway.drilling import worlds_of  # noqa: PLC0415
     from allod.gateway.drilling_restore import changed  # noqa: PLC0415
     from allod.gateway.drilling_run import odds_of, ticks_of  # noqa: PLC0415
 
     ground = ground_of(config_path, own_path)
     made = odds_of(ground)
+    ours = set(worlds_of(ground.setting.home)) - set(shipped())
     wrong, ticks = scenarios.contradictions(made), ticks_of(ground.setting, made)
     terms = kinds(ground.own.remedy_kind)
     for one in ground.own.remedy:
@@ -111,13 +115,16 @@ def check(strict: bool, own_path: Path | None, config_path: Path | None, as_json
     if as_json:
         out(jsonable({"contradictions": wrong, "ticks": ticks, "idle": idle, "nothing": nothing}))
     else:
-        head = f"{len(made.scenario)} scenarios that sum to one, {len(made.risk)} risks"
-        say(f"{head}, {len(made.flashpoint)} flashpoints")
-        say(f"{len(ground.own.remedy)} remedies of your own, {len(ticks)} signs ticked")
+        told = many(len(made.scenario), "scenario"), many(len(made.risk), "risk")
+        say(f"{told[0]} that sum to one, {told[1]}, {many(len(made.flashpoint), 'flashpoint')}")
+        own = many(len(ground.own.remedy), "remedy", "remedies")
+        say(f"{own} of your own, {many(len(ticks), 'sign')} ticked")
         for each in wrong:
-            say_folded("  contradiction: ", f"{each.what}: {each.why}")
-        for name in nothing:
-            say(f"  world {name} takes nothing away from this fleet")
+            say_folded("  contradiction: ", f"{each.what}: {each.why}", under=4)
+        if nothing:
+            say_folded("  take nothing away from this fleet: ", ", ".join(nothing), under=4)
+        for name in sorted(ours & set(idle)):
+            say_folded(f"  world {name}: ", printable("; ".join(idle[name])), under=4)
     sys.exit(FAILED if strict and wrong else 0)
 
 
@@ -142,6 +149,8 @@ def tick(
         ticks = ticks_of(ground.setting, made)
     else:
         seen = today(now_ms()) if day is None else day_of(day, param="--day")
+        if seen > today(now_ms()):
+            raise Invalid("a sign cannot have been seen on a day to come", f"got {seen}", "correct --day")
         ticks = put(ground.setting, made, sign, day=seen, note=note, off=off)
     if as_json:
         out(jsonable({"signs": scenarios.signs(made), "ticks": ticks}))
@@ -149,6 +158,5 @@ def tick(
     by = {one.sign: one for one in ticks}
     for name, text in scenarios.signs(made).items():
         one = by.get(name)
-        say_folded(
-            f"  [{'x' if one else ' '}] {name}: ", text + (f" (seen {one.day} {one.note})" if one else "")
-        )
+        note = f" (seen {one.day}{': ' if one.note else ''}{one.note})" if one else ""
+        say_folded(f"  [{'x' if one else ' '}] {name}: ", printable(text + note), under=6)

@@ -6,11 +6,13 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 import msgspec
 
+from allod.domain.errors import Invalid
+from allod.drills.words import printable
 from allod.gateway.cli import out, say
 from allod.gateway.cli.lines import say_columns, say_folded, width
 from allod.gateway.cli.options import config_option, json_option, now_ms
@@ -60,8 +62,28 @@ def drill_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def asked(options: dict[str, Any]) -> Ask:
-    """Put the options together."""
-    return Ask(**{name: options[name] for name in Ask.__struct_fields__})
+    """Put the options together.
+
+    Raises:
+        Invalid: a file to write has no name, or is none.
+
+    """
+    ask = Ask(**{name: options[name] for name in Ask.__struct_fields__})
+    check_output(ask.html, "--html")
+    check_output(ask.svg, "--svg")
+    return ask
+
+
+def check_output(path: Path | None, option: str) -> None:
+    """Refuse what a file cannot be put in place of, before anything is read.
+
+    Raises:
+        Invalid: there is no name, or what is there is no file (a folder, a pipe, a device).
+
+    """
+    if path is not None and (not path.name or (path.exists() and not path.is_file())):
+        told = "it has no name" if not path.name else f"{path} is there and is no file"
+        raise Invalid(f"{option} names no file", told, "name a file to write", param=option)
 
 
 def ground_of(config_path: Path | None, own_path: Path | None) -> Ground:
@@ -105,13 +127,25 @@ def office(ask: Ask, worlds_named: Callable[[Ground], Sequence[World]]) -> Itera
 
 
 def span_of(ask: Ask) -> Span:
-    """Return the span that is asked for."""
+    """Return the span that is asked for.
+
+    Raises:
+        Invalid: it ends before it begins.
+
+    """
     from allod.gateway.drilling_run import Span  # noqa: PLC0415 (only when it runs)
 
     now = now_ms()
+    since = moment_ms(ask.since, now, param="--since")
+    until = moment_ms(ask.until, now, param="--until") if ask.until else now + 1
+    if since >= until:
+        raise Invalid(
+            "--since is not before --until", f"got {ask.since} and {ask.until or 'now'}", "turn them round",
+            param="--since",
+        )  # fmt: skip
     return Span(
-        since_ms=moment_ms(ask.since, now, param="--since"),
-        until_ms=moment_ms(ask.until, now, param="--until") if ask.until else now + 1,
+        since_ms=since,
+        until_ms=until,
         now_ms=now,
         generate=ask.generate,
     )
@@ -176,24 +210,31 @@ def write_pictures(page: Page, path: Path) -> dict[str, str]:
 
 def tell(page: Page) -> None:
     """Print a page as text."""
-    say(page.title)
-    say_folded("  ", page.lead)
+    say(printable(page.title))
+    say_folded("  ", printable(page.lead))
     for section in page.sections:
         say()
-        say(section.heading)
+        say(printable(section.heading))
         for text in section.texts:
-            say_folded("  ", text)
-        if section.table:
-            _table(section.table)
+            say_folded("  ", printable(text))
+        for table in (page.drawn.get(section.heading, ()), section.table):
+            if table:
+                _table([[printable(cell) for cell in row] for row in table])
     say()
     for text in page.foot:
-        say_folded("  ", text)
+        say_folded("  ", printable(text))
+
+
+MANY_ROWS: Final = 8
+LEAST_CELL: Final = 12
+"""Characters a column must keep to be folded rather than told row by row."""
 
 
 def _table(rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; where it does not fit the screen, one block a row."""
+    """Print a table, its cells folded; where the screen is too narrow for that, one block a row."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    if sum(widths) + 2 * len(widths) <= width():
+    least = sum(min(one, LEAST_CELL) for one in widths) + 2 * len(widths)
+    if least <= width() and (sum(widths) <= 2 * width() or len(rows) > MANY_ROWS):
         say_columns([["  " + row[0], *row[1:]] for row in rows], len(rows[0]))
         return
     head, *body = rows

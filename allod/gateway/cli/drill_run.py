@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from allod.gateway.cli import INTEGRITY, say
-from allod.gateway.cli.drill_office import asked, deliver, drill_options, jsonable, office
+from allod.gateway.cli.drill_office import asked, check_output, deliver, drill_options, jsonable, office
 
 if TYPE_CHECKING:
     from allod.drills.traffic import Traffic
@@ -36,6 +36,9 @@ def run(world: str, dora: Path | None, bare: bool, **options: Any) -> None:
     from allod.gateway.drilling import world_named, worlds_of  # noqa: PLC0415
 
     ask = asked(options)
+    check_output(dora, "--dora")
+    for path in () if dora is None else dora_paths(dora):
+        check_output(path, "--dora")
     with office(ask, lambda ground: [world_named(world, worlds_of(ground.setting.home))]) as open_office:
         found = world_named(world, worlds_of(open_office.ground.setting.home))
         ran = open_office.run(found, remedies=not bare)
@@ -45,7 +48,7 @@ def run(world: str, dora: Path | None, bare: bool, **options: Any) -> None:
             _exit_test(open_office, ran, traffic, dora)
         deliver(ask, page, as_data(ran, traffic))
         if dora is not None and not ask.as_json:
-            say(f"written: {dora.with_suffix('.json')}, {dora.with_suffix('.md')}")
+            say(f"written: {', '.join(map(str, dora_paths(dora)))}")
     damaged = traffic.damaged + open_office.ground.damaged
     sys.exit(INTEGRITY if damaged else 0)
 
@@ -69,14 +72,20 @@ def as_data(ran: Ran, traffic: Traffic) -> dict[str, Any]:
 
 
 def _exit_test(open_office: Office, ran: Ran, traffic: Traffic, path: Path) -> None:
-    """Write the record of a test as JSON, its digest beside it in the Markdown."""
-    from allod.drills.pages_more import exit_page  # noqa: PLC0415 (only when it runs)
+    """Write the record of a test as JSON, then its digest beside it in the Markdown."""
+    from allod.drills.pages_exit import exit_page  # noqa: PLC0415 (only when it runs)
     from allod.store.home import write_file  # noqa: PLC0415
 
     made = open_office.exit_test(ran)
     raw = (json.dumps(jsonable(made), indent=1, ensure_ascii=False) + "\n").encode()
-    json_path = path.with_suffix(".json")
+    json_path, text_path = dora_paths(path)
     write_file(json_path, raw)
     text = exit_page(made, traffic).markdown()
     text += f"\nThe whole record is `{json_path.name}`, sha256 `{hashlib.sha256(raw).hexdigest()}`.\n"
-    write_file(path.with_suffix(".md"), text.encode())
+    write_file(text_path, text.encode())
+
+
+def dora_paths(path: Path) -> tuple[Path, Path]:
+    """Return where the record and its page go: FILE.json and FILE.md, whichever of the two was named."""
+    stem = path.with_suffix("") if path.suffix in {".json", ".md"} else path
+    return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.md")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from allod.domain.errors import Invalid, Unavailable
+from allod.domain.errors import Integrity, Invalid, Unavailable
 from allod.gateway.cli import catalogue_lines
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allod.planner.money.inputs import Input
     from allod.planner.pictures import Section
 
+GIB: Final = 1 << 30
 MAX_BOOK_BYTES: Final = 64 << 20
 KEYED: Final = (
     ("--input-tokens", "task.input_tokens", "tokens a task reads, cached ones included"),
@@ -194,8 +195,8 @@ def estimated(
         if not verdict.fits:
             return None, (
                 f"{card.id} in {quant} does not run on {values['devices']} x {device.id} ({verdict.answer}, "
-                f"needs {verdict.need.high / 1e9:.0f} GB of a device): see `allod plan fit`; say --devices, "
-                "--quant, or --tokens-per-second as measured"
+                f"needs {verdict.need.high / GIB:.0f} GiB of a device for {many} at once): see "
+                "`allod plan fit`; say --devices, --quant, --concurrency, or --tokens-per-second as measured"
             )
         # what the memory does not hold at once waits, and adds nothing to the speed
         room = held(device, values["devices"], card, quant, engine, read + written).sequences
@@ -270,7 +271,7 @@ def read(path: Path, most: int) -> bytes:
     """Read a file of at most so many bytes.
 
     Raises:
-        Unavailable: there is none. Invalid: it is larger.
+        Unavailable: there is none, or it cannot be read. Invalid: it is larger.
 
     """
     try:
@@ -279,6 +280,10 @@ def read(path: Path, most: int) -> bytes:
     except FileNotFoundError as fault:
         raise Unavailable(
             f"there is no file {path}", "it was named with the command", "check the path"
+        ) from fault
+    except OSError as fault:
+        raise Unavailable(
+            f"{path} cannot be read", str(fault.strerror or fault), "check the path and its rights"
         ) from fault
     if len(raw) > most:
         raise Invalid(f"{path} is too large", f"at most {most} bytes are read", "check the file")
@@ -295,19 +300,23 @@ def books(files: Sequence[Path] = ()) -> tuple[Book, tuple[dict[str, Any], ...]]
         Integrity: a book cannot be used, or a bundle's is not what was imported.
 
     """
-    from allod.gateway import compose, supply  # noqa: PLC0415
+    from allod.gateway import compose, planfacts, supply  # noqa: PLC0415
     from allod.metering.book import Book  # noqa: PLC0415
     from allod.planner.prices import shipped_book  # noqa: PLC0415
     from allod.store.home import Home  # noqa: PLC0415
 
     found: list[tuple[Book, str]] = [(shipped_book(), "shipped with the program")]
-    supplied = supply.supplied(Home(compose.home_root()))
-    if supplied.generation is not None:
-        signers = ", ".join(supplied.generation.signers) or "a bundle before this one"
-        found += [
-            (book, f"imported by bundle at {supplied.generation.at}, signed by {signers}")
-            for book in supplied.books
-        ]
+    home = Home(compose.home_root())
+    supplied = supply.supplied(home)
+    vouched = planfacts.vouchers(home, supplied)
+    for book, bundle in zip(supplied.books, supplied.books_from, strict=True):
+        if bundle not in vouched:
+            raise Integrity(
+                f"the price book of {book.as_of} came with a bundle that was never imported",
+                f"{bundle} is in no switch of supply/",
+                "restore supply/ as a whole from a backup of this home",
+            )
+        found.append((book, vouched[bundle]))
     found += [
         (Book.parse(read(path, MAX_BOOK_BYTES)), f"file {path.name}, signed by nobody") for path in files
     ]

@@ -70,7 +70,7 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
         found = (
             [tiers.answer(tier, find_device(device), rules)]
             if device is not None
-            else [one for one in tiers.all_tiers(rules) if one.tier.id == tier.id]
+            else tiers.all_tiers(rules, only=tier.id)
         )
     _write(found, rules, svg, html)
     if as_json:
@@ -166,7 +166,14 @@ def _speed(choice: Choice | None) -> str:
     if choice is None:
         return ""
     speed = choice.tok_s
-    return "not known" if speed is None else f"{speed.value:.0f} ({speed.low:.0f}-{speed.high:.0f})"
+    if speed is None:
+        return "not known"
+    value, low, high = map(_two_digits, (speed.value, speed.low, speed.high))
+    return f"{value} ({low} to {high})"
+
+
+def _two_digits(figure: float) -> str:
+    return f"{figure:.1f}" if figure < 9.95 else f"{figure:.0f}"  # noqa: PLR2004 (where 10 begins)
 
 
 def _machine(one: Answered) -> str:

@@ -38,8 +38,9 @@ td.t,th.t{text-align:left}
 footer{margin-top:2.5em;color:var(--soft);font-size:.85rem;border-top:1px solid var(--rule);padding-top:.6em}
 """
 
-MOST_LETTERS: Final = 8
-"""Letters of a cell that is still a figure: ``USD 1.2 M to 2 M``."""
+MOST_LETTERS: Final = 6
+"""Letters of a cell that is still a figure, currency and ``to`` aside."""
+_LINKS: Final = re.compile(r"\b(USD|to)\b")
 _BEGINS: Final = re.compile(r"[-+~<>= $]*(USD )?[0-9]")
 
 
@@ -108,4 +109,5 @@ def _wordy(rows: Sequence[Sequence[str]], k: int) -> bool:
 
 def _figure(cell: str) -> bool:
     """Tell whether a cell is a figure with its unit, and no sentence that begins with one."""
-    return _BEGINS.match(cell) is not None and sum(one.isalpha() for one in cell) <= MOST_LETTERS
+    letters = sum(one.isalpha() for one in _LINKS.sub("", cell))
+    return _BEGINS.match(cell) is not None and letters <= MOST_LETTERS
