@@ -62,7 +62,15 @@ def matrix_page(found: Matrix, traffic: Traffic, critical: frozenset[str], who: 
 
 
 def _name(row: Row) -> str:
-    return row.world.title or row.world.id
+    return (row.world.title or row.world.id) + (" *" if row.drill.unsure else "")
+
+
+def _unsure(found: Matrix) -> tuple[str, ...]:
+    """Say what counts as gone because nobody knows."""
+    names = sorted({name for row in found.rows for name in row.drill.unsure})
+    if not names:
+        return ()
+    return (f"* also counts as gone what nobody knows of {', '.join(names)}: declare it.",)
 
 
 def _as_table(
@@ -93,8 +101,8 @@ def _apps(found: Matrix, critical: frozenset[str]) -> tuple[Section, Table]:
         about="One row a loss, the worst first.",
         scale=("still served", "served by nobody"),
     )
-    text = "What share of its requests nobody serves any more, for each application, if one thing is gone."
-    section = Section("Loss by application", (text,), picture)
+    text = "If one thing is gone: what share of each application's requests nobody serves any more."
+    section = Section("Loss by application", (text, *_unsure(found)), picture)
     return section, _as_table("Loss", losses, names, cells)
 
 
@@ -225,6 +233,7 @@ def _tornado(found: Expected) -> tuple[Section, Table]:
         for one in found.swings
         if abs(one.high_usd - one.low_usd) > LEAST_SWING * abs(found.expected.value)
     ]
+    swings.sort(key=lambda one: (-abs(one.high - one.low), one.label))
     if not swings:
         return Section("How much the odds matter", ("No single odds move the expected cost by 1 %.",)), ()
     picture = tornado(

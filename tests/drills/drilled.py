@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from allod.domain.decision import DecidingRule, Estimated
@@ -17,6 +18,7 @@ from allod.drills.losses import effect, profile
 from allod.drills.traffic import Gathering
 from allod.drills.worlds import Lose, World
 from allod.receipts.commitment import digest
+from allod.routing.depth import DepthFacts
 from allod.routing.plan import decide
 from allod.routing.question import DecisionFacts, DeploymentFacts
 from allod.routing.record import FORMAT, Recorded, write_record
@@ -69,6 +71,7 @@ def setting(**more: Any) -> Setting:
     return Setting(**{**fields, **more})
 
 
+DEPTHS: Any = ("low", "high")
 _share = st.integers(0, 20).map(lambda n: Decimal(n) / 20)
 _usd = st.integers(0, 50).map(lambda n: Decimal(n) / 1000)
 
@@ -91,8 +94,22 @@ def candidates(draw: Any, name: str) -> DeploymentFacts:
             high=min(Decimal(1), success + Decimal("0.1")), output_tokens=100, n=9,
         )  # fmt: skip
     cost = draw(st.none() | _usd)
+    depths = ()
+    if evidence is not None:
+        names = draw(st.lists(st.sampled_from(DEPTHS), unique=True, max_size=2))
+        depths = tuple(
+            DepthFacts(
+                effort=effort, evidence=msgspec.structs.replace(evidence, value=draw(_share)),
+                output_tokens=100, reasoning_tokens=50, cost_usd=draw(_usd), total_ms=900,
+            )
+            for effort in DEPTHS
+            if effort in names
+        )  # fmt: skip
     return DeploymentFacts(
         deployment=name,
+        depths=depths,
+        takes=draw(st.sampled_from(((), ("interactive",)))),
+        context_tokens=draw(st.none() | st.just(200)),
         listed=draw(st.integers(0, 9)) > 0,
         quality=quality,
         cost_usd=cost,
@@ -112,7 +129,8 @@ def facts(draw: Any) -> DecisionFacts:
     names = draw(st.lists(st.sampled_from(NAMES), unique=True, min_size=0, max_size=5))
     return DecisionFacts(
         task=draw(st.sampled_from((None, "extract"))),
-        needs=("text",),
+        needs=draw(st.sampled_from((("text",), ("text",), ("text", "interactive")))),
+        efforts=draw(st.sampled_from(((), DEPTHS))),
         input_tokens=draw(st.sampled_from((128, 1024))),
         min_quality=draw(st.none() | _share),
         max_cost_usd=draw(st.none() | st.just(Decimal("0.05"))),

@@ -14,7 +14,7 @@ import msgspec
 from allod.domain.errors import Invalid
 from allod.drills.words import printable
 from allod.gateway.cli import out, say
-from allod.gateway.cli.lines import say_columns, say_folded, width
+from allod.gateway.cli.lines import columns, say_folded, width
 from allod.gateway.cli.options import config_option, json_option, now_ms
 from allod.gateway.cli.period import moment_ms
 
@@ -225,7 +225,6 @@ def tell(page: Page) -> None:
         say_folded("  ", printable(text))
 
 
-MANY_ROWS: Final = 8
 LEAST_CELL: Final = 12
 """Characters a column must keep to be folded rather than told row by row."""
 
@@ -234,8 +233,9 @@ def _table(rows: Sequence[Sequence[str]]) -> None:
     """Print a table, its cells folded; where the screen is too narrow for that, one block a row."""
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     least = sum(min(one, LEAST_CELL) for one in widths) + 2 * len(widths)
-    if least <= width() and (sum(widths) <= 2 * width() or len(rows) > MANY_ROWS):
-        say_columns([["  " + row[0], *row[1:]] for row in rows], len(rows[0]))
+    if least <= width() - 2 and 2 * sum(widths) <= 3 * width():
+        for line in columns(rows, len(rows[0]), width() - 2):
+            say(f"  {line}")
         return
     head, *body = rows
     for row in body:
