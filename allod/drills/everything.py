@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from allod.drills.traffic import Traffic
 
 TOP: Final = 10
-MOST_SINGLES: Final = 400
+MOST_SINGLES: Final = 2000
 _KINDS: Final = (
     ("operator", "operators"), ("deployment", "deployments"), ("jurisdiction", "jurisdictions"),
     ("region", "regions"), ("maker", "makers"), ("maker-jurisdiction", "maker_jurisdictions"),

@@ -70,7 +70,7 @@ def _unsure(found: Matrix) -> tuple[str, ...]:
     names = sorted({name for row in found.rows for name in row.drill.unsure})
     if not names:
         return ()
-    return (f"* also counts as gone what nobody knows of {', '.join(names)}: declare it.",)
+    return (f"With * also counts as gone what nobody knows of {', '.join(names)}: declare it.",)
 
 
 def _as_table(

@@ -237,11 +237,12 @@ def whole(world: World, find: Callable[[str], World]) -> World:
             raise Invalid(
                 "worlds include each other in a circle", " > ".join((*above, one.id)), "remove one include"
             )
-        if len(found) > MAX_INCLUDES:
+        if max(len(found), len(above)) > MAX_INCLUDES:
             raise Invalid(f"world {world.id} includes more than {MAX_INCLUDES} worlds", "", "include fewer")
         for name in one.include:
-            walk(find(name), (*above, one.id))
-        found.setdefault(one.id, one)
+            if name not in found:
+                walk(find(name), (*above, one.id))
+        found[one.id] = one
 
     walk(world, ())
     if len(found) == 1:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from allod.drills.fate import Fate
     from allod.drills.worlds import World
     from allod.gateway.drilling import Ground
+    from allod.gateway.packs import Packs
     from allod.policy.forms import Rule
 
 MAX_REMEDIES: Final = 60
@@ -177,6 +178,7 @@ class Remaking:
         given = msgspec.structs.replace(renewed, deployments=left)
         unpin = any(one.unpin for one in remedies)
         made: dict[str | None, Replay] = {}
+        plain: dict[str | None, Replay] = {}
         out: list[Served | None] = []
         for case in cases:
             past = self._past(case.digest)
@@ -185,14 +187,18 @@ class Remaking:
                 out.append(None)
                 continue
             if key not in made:
-                made[key] = Replay(self._scenario(given, found), ground.fleet(key))
-            out.append(_served(made[key], found, past, unpin=unpin))
+                made[key] = Replay(self._scenario(given, ground.packs(found)), ground.fleet(key))
+                if (
+                    found.lists
+                ):  # of places that are forbidden too: what falls out of it is not allowed by that
+                    plain[key] = Replay(self._scenario(given, ground.setting.packs), ground.fleet(key))
+            out.append(_served(made[key], found, past, unpin=unpin, plain=plain.get(key)))
         return out
 
-    def _scenario(self, given: Fleet, found: Effect) -> Scenario:
+    def _scenario(self, given: Fleet, packs: Packs) -> Scenario:
         setting = self._ground.setting
         return Scenario(
-            packs=self._ground.packs(found),
+            packs=packs,
             installed=setting.packs,
             today=setting.fleet,
             given=given,
@@ -206,7 +212,10 @@ class Remaking:
         return self._pasts[digest]
 
 
-def _served(replay: Replay, found: Effect, past: Past, *, unpin: bool) -> Served | None:
+def _served(
+    replay: Replay, found: Effect, past: Past, *, unpin: bool, plain: Replay | None = None
+) -> Served | None:
+    """Decide a request again; with ``plain`` only who is lawful in that world too may serve it (I2)."""
     if found.link_down:
         past = msgspec.structs.replace(past, flags={**past.flags, "link_up": False})
     if unpin and past.asked.pinned:
@@ -214,12 +223,14 @@ def _served(replay: Replay, found: Effect, past: Past, *, unpin: bool) -> Served
     at_ms = _noon_ms(past)
     try:
         again, _ = replay.again(past, at_ms)
+        other = None if plain is None else plain.again(past, at_ms)[0]
     except AllodError:
         return None
     choice = choose(repriced(again.facts, found.factors)) if found.factors else again.choice
-    if not choice.up:
+    unlawful = set() if other is None else {one.deployment for one in other.facts.candidates if one.law}
+    first = next((one for one in choice.up if one.deployment not in unlawful), None)
+    if first is None:
         return None
-    first = choice.up[0]
     return Served(first.deployment, first.cost_usd, first.quality)
 
 

@@ -11,27 +11,31 @@ import stat
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from drilled import DAY, FLEET, PROFILES, at, decided, losing, record, setting
+from drilled import DAY, FLEET, PROFILES, RULE, at, decided, losing, record, setting
 
 from allod.domain.errors import AllodError, Invalid
 from allod.domain.register import Function, Register
 from allod.drills.concentration import concentration
-from allod.drills.exit_test import LAW, LIMITS, conclusion, functions_of
+from allod.drills.exit_test import LAW, LIMITS, conclusion, functions_of, left_out
 from allod.drills.expected import Event, Harm, Hedge, Year, expect
 from allod.drills.fate import fates
 from allod.drills.pages import drill_page
 from allod.drills.restore import Remedy, Served, kinds, restore
 from allod.drills.run import drill
 from allod.drills.traffic import Gathering
-from allod.drills.worlds import Dearer, World, joined, load, single
+from allod.drills.worlds import Dearer, World, joined, load, named, single
 from allod.gateway.cli import program
+from allod.gateway.drilling_restore import _served
 from allod.planner.estimate import Estimate
+from allod.routing.plan import choose
 from allod.routing.question import DecisionFacts, DeploymentFacts
+from allod.routing.simulate import past_of
 
 HOSPITAL = Path(__file__).parents[2] / "examples/hospital/allod.toml"
 LONG = "+".join(["price=1000"] * 110)
@@ -106,6 +110,22 @@ def test_the_same_name_in_other_letters_is_the_same_name() -> None:
     for name in ("nvidia", wide, "NVIDIA "):
         assert "a" in at(losing(chips=(name,)))(None).gone, name
     assert not at(msgspec.structs.replace(losing(chips=("NVIDIAX",)), unknown="spared"))(None).gone
+
+
+def test_includes_may_be_wide_and_deep_and_end_in_time() -> None:
+    """A ladder of 40 rungs has 2**40 ways down; a chain of 3000 is deeper than any stack."""
+    ladder = {
+        f"r{n}{side}": World(id=f"r{n}{side}", include=(f"r{n + 1}a", f"r{n + 1}b") if n < 24 else ("link",))
+        for n in range(25)
+        for side in "ab"
+    }
+    assert named("r0a", ladder).lose.link
+    chain = {f"c{n}": World(id=f"c{n}", include=(f"c{n + 1}",)) for n in range(3000)}
+    with pytest.raises(Invalid, match="includes"):
+        named("c0", chain)
+    many = {f"m{n}": World(id=f"m{n}") for n in range(100)}
+    with pytest.raises(Invalid, match="includes"):
+        named("all", {"all": World(id="all", include=tuple(many)), **many})
 
 
 @pytest.mark.parametrize(
@@ -348,3 +368,31 @@ def test_what_served_under_an_older_configuration_is_still_known() -> None:
     assert known[0].unknown == 0
     assert math.isfinite(known[0].hhi.value)
     assert date.fromisoformat("2026-10-20") + timedelta(0) == known[0].trend[0].since
+
+
+def test_a_record_of_a_version_nobody_knows_is_left_out_by_name() -> None:
+    body = record(asked("a")).replace(b'"format":"allod-decision-', b'"format":"allod-decision-9')
+    gathering = Gathering()
+    gathering.add(decided(body, 7))
+    traffic = gathering.traffic()
+    assert (traffic.groups, traffic.damaged) == ((), 1)
+    assert "another format" in traffic.left[0].reason
+    assert "7 requests could not be decided again" in left_out(traffic)
+
+
+def test_I2_a_list_that_is_lost_lets_nobody_in() -> None:
+    """Where a list names who is forbidden, its loss allows nobody: who was unlawful serves nothing."""
+    past = past_of(record(asked("a", "c")))
+    rule = msgspec.structs.replace(asked("a").candidates[0], law=(RULE,))
+
+    def world(of: DecisionFacts) -> Any:
+        return SimpleNamespace(again=lambda _past, _at: (SimpleNamespace(facts=of, choice=choose(of)), None))
+
+    found = at(losing(lists={"house.forbidden": ("*",)}))(None)
+    without = world(asked("a", "c"))
+    before = world(msgspec.structs.replace(asked("a", "c"), candidates=(rule, asked("c").candidates[0])))
+    one = _served(without, found, past, unpin=False, plain=before)
+    assert one is not None
+    assert one.deployment == "c"
+    nobody = world(msgspec.structs.replace(asked("a"), candidates=(rule,)))
+    assert _served(world(asked("a")), found, past, unpin=False, plain=nobody) is None

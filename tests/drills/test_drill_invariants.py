@@ -19,7 +19,7 @@ from allod.routing.question import DecisionFacts, DeploymentFacts
 from allod.routing.record import read_record, write_record
 from allod.routing.simulate import past_of
 
-CALM = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+CALM = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 gone_sets = st.sets(st.sampled_from(NAMES))
 
 

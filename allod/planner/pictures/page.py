@@ -34,13 +34,15 @@ figure{margin:12px 0}svg{display:block;max-width:100%;height:auto}
 th,td{padding:6px 10px;border-bottom:1px solid var(--rule);text-align:right;vertical-align:top}
 th{background:var(--shade);font-weight:600}th:first-child,td:first-child{text-align:left}td{min-width:5em}
 td.t,td:first-child{min-width:8em}
-td.t,th.t{text-align:left}
+td.t,th.t{text-align:left}td.l{min-width:16em}
 footer{margin-top:2.5em;color:var(--soft);font-size:.85rem;border-top:1px solid var(--rule);padding-top:.6em}
 """
 
 MOST_LETTERS: Final = 6
 """Letters of a cell that is still a figure, currency and ``to`` aside."""
 _LINKS: Final = re.compile(r"\b(USD|to)\b")
+LONG_CELL: Final = 60
+"""A cell of more characters gets a wider column: on a telephone a narrow one would be a tower of words."""
 _BEGINS: Final = re.compile(r"[-+~<>= $]*(USD )?[0-9]")
 
 
@@ -97,8 +99,9 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _tag(tag: str, cell: str, words: Sequence[bool], k: int) -> str:
-    css = ' class="t"' if k < len(words) and words[k] else ""
-    return f"<{tag}{css}>{escape(cell)}</{tag}>"
+    css = "t" if k < len(words) and words[k] else ""
+    css += " l" if css and len(cell) > LONG_CELL else ""
+    return f'<{tag} class="{css}">{escape(cell)}</{tag}>' if css else f"<{tag}>{escape(cell)}</{tag}>"
 
 
 def _wordy(rows: Sequence[Sequence[str]], k: int) -> bool:
