@@ -159,6 +159,19 @@ def test_an_output_that_cannot_be_written_leaves_nothing_behind(home: Path, tmp_
     assert not (tmp_path / "no").exists()
 
 
+def test_files_are_written_through_links_as_plans_write_them(home: Path, tmp_path: Path) -> None:
+    for name in ("page", "svg", "csv"):
+        (tmp_path / f"real-{name}").write_text("old")
+        (tmp_path / name).symlink_to(tmp_path / f"real-{name}")
+    done = run(home, "run", "link", "--generate", "10", "--html", str(tmp_path / "page"),
+               "--svg", str(tmp_path / "svg"))  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    assert run(home, "all", "--generate", "10", "--csv", str(tmp_path / "csv")).exit_code == 0
+    for name in ("page", "svg", "csv"):
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / f"real-{name}").read_text() != "old"
+
+
 def test_names_of_an_exit_test_are_kept(home: Path, tmp_path: Path) -> None:
     assert run(home, "run", "link", "--generate", "10", "--dora", str(tmp_path / "exit.2026")).exit_code == 0
     assert {"exit.2026.json", "exit.2026.md"} <= {one.name for one in tmp_path.iterdir()}

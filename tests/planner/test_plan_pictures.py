@@ -8,7 +8,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from allod.domain.errors import Invalid
@@ -141,6 +141,7 @@ def test_numbers_are_short_and_keep_three_digits() -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example([5e-324], 20.0)
 @given(st.lists(st.floats(-1e12, 1e12), min_size=1, max_size=6), st.floats(20, 2000))
 def test_ticks_are_few_and_lie_on_the_axis(values: list[float], wide: float) -> None:
     scale = axis(values, 0.0, wide)

@@ -20,7 +20,7 @@ from world import Inside, World, chat, config, deployment
 from allod.domain.chat import ChatCall, Finished
 from allod.domain.errors import AllodError, Invalid, Refused, Unavailable
 from allod.engines.llamacpp.driver import LlamaCpp
-from allod.gateway import compose, speculating
+from allod.gateway import compose, speculating, speculating_probe
 from allod.gateway.cli.plan_speculate import COMMAND
 from allod.gateway.speculating import Measured
 from allod.store.store import Store
@@ -63,6 +63,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def short(world: World) -> list[str]:
     return ["--prompts", str(world.root.parent / "prompts.txt"), "--rounds", "3", "--max-tokens", "16"]
+
+
+@pytest.fixture
+def one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round is one pass: half the children, where what is under test is not how fast they are."""
+    monkeypatch.setattr(speculating_probe, "PASSES", 1)
 
 
 @pytest.fixture(scope="module")
@@ -172,18 +178,23 @@ def test_its_picture_and_page_are_written(told: tuple[World, dict[str, Any], Mea
     assert "<svg" in (folder / "a.html").read_text()
 
 
-def test_it_measures_while_a_gateway_runs_and_leaves_it_alone(world: World) -> None:
+@pytest.mark.usefixtures("one_pass")
+def test_it_measures_while_a_gateway_runs_and_leaves_it_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Inside(world) as inside:
+        monkeypatch.setenv("ALLOD_HOME", str(world.root))
         assert inside.call("/v1/chat/completions", chat("bare", "hello"), app="press").status == 200
         engine = inside.gateway.engines["bare"]
         before = engine.running
-        done = world.allod("plan", "speculate", "local", *short(world), "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["logged"] is False
+        done = ran("local", *short(world), "--json")
+        assert done.exit_code == 0, done.exception
+        assert json.loads(done.output)["logged"] is False
         assert engine.running == before
     assert speculating.read(world.paths, "local") is not None
 
 
+@pytest.mark.usefixtures("one_pass")
 def test_a_draft_with_another_vocabulary_never_drafts_and_one_not_configured_is_not_kept(
     world: World, tmp_path: Path
 ) -> None:

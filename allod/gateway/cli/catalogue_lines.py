@@ -90,6 +90,15 @@ def as_data(*rows: Row | None) -> dict[str, Any]:
     }
 
 
+def _covered(row: Row, origin: Origin) -> bool:
+    """Tell whether a row that was handed over has the name of a row of the catalogue."""
+    from allod.planner.catalogue import BY_HAND, current, spelt  # noqa: PLC0415 (only when it runs)
+
+    kind, name = _kind(row)
+    names = {"device": current().device_names, "model": current().model_names}.get(kind, {})
+    return origin.vouched == BY_HAND and spelt(name) in names
+
+
 def lines(*rows: Row | None) -> list[str]:
     """Return it for a person: a line a layer, the used rows that are not shipped, those that are not used."""
     from allod.planner.catalogue import current  # noqa: PLC0415 (only when it runs)
@@ -100,7 +109,8 @@ def lines(*rows: Row | None) -> list[str]:
         origin = held.origin(one)
         if origin.rank:
             kind, name = _kind(one)
-            out.append(f"{kind} {name} of {one.as_of}: {one.source}; {origin.vouched}")
+            instead = ", in place of the catalogue's" if _covered(one, origin) else ""
+            out.append(f"{kind} {name} of {one.as_of}{instead}: {one.source}; {origin.vouched}")
     for vouched, n in sorted(Counter(origin.vouched for _, origin in held.points).items()):
         out.append(
             f"{n} measured points besides those that ship: {vouched}; `plan speed` uses its own cell's"

@@ -39,7 +39,7 @@ def everything(csv_path: Path | None, **options: Any) -> None:
     Exit code 3 if a record is damaged.
     """
     from allod.drills.pages_more import matrix_page  # noqa: PLC0415 (only when it runs)
-    from allod.store.home import write_file  # noqa: PLC0415
+    from allod.gateway.cli.plan_money import write  # noqa: PLC0415
 
     ask = asked(options)
     check_output(csv_path, "--csv")
@@ -49,7 +49,7 @@ def everything(csv_path: Path | None, **options: Any) -> None:
         traffic = open_office.gathered.plain
         page = matrix_page(found, traffic, open_office.setting.critical, _tenant(open_office))
         if csv_path is not None:
-            write_file(csv_path, csv_of(found).encode())
+            write(csv_path, csv_of(found))
         deliver(
             ask, page, {"generated": traffic.generated, "records": traffic.records, **_matrix_data(found)}
         )

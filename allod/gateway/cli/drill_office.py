@@ -181,10 +181,10 @@ def worlds_bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 def deliver(ask: Ask, page: Page, data: Any) -> None:
     """Write the files asked for, then print JSON or the page as text."""
-    from allod.store.home import write_file  # noqa: PLC0415 (only when it runs)
+    from allod.gateway.cli.plan_money import write  # noqa: PLC0415 (only when it runs)
 
     if ask.html is not None:
-        write_file(ask.html, page.html().encode())
+        write(ask.html, page.html())
     if ask.svg is not None:
         write_pictures(page, ask.svg)
     if ask.as_json:
@@ -198,12 +198,12 @@ def deliver(ask: Ask, page: Page, data: Any) -> None:
 
 def write_pictures(page: Page, path: Path) -> dict[str, str]:
     """Write a page's pictures as SVG files beside each other; returns their names by title."""
-    from allod.store.home import write_file  # noqa: PLC0415 (only when it runs)
+    from allod.gateway.cli.plan_money import write  # noqa: PLC0415 (only when it runs)
 
     names: dict[str, str] = {}
     for n, picture in enumerate(page.pictures()):
         each = path if n == 0 else path.with_name(f"{path.stem}-{n + 1}{path.suffix or '.svg'}")
-        write_file(each, picture.svg().encode())
+        write(each, picture.svg())
         names[picture.title] = each.name
     return names
 

@@ -74,6 +74,7 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
     fresh: list[Anchor] = []
     if not forget:
         fresh = _by_hand(where, load, given) if by_hand else _probed(where, load, given, model)
+    notes = {"notes": list(asked.notes)}
     case = _case(asked, devices)
 
     def change(kept: list[Anchor]) -> list[Anchor]:
@@ -85,8 +86,10 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
     gone = len(was) + len(fresh) - len(now)
     if as_json:
         kept = [{**as_object(one)} for one in fresh]
-        out({"kept": kept, "forgotten": gone, "before": as_object(before), "after": as_object(after)})
+        out({"kept": kept, "forgotten": gone, "before": as_object(before), "after": as_object(after)} | notes)
         return
+    for note in asked.notes:
+        say_folded("note: ", note)
     for one in fresh:
         load_told = f"{one.concurrency:g} at once, {one.isl:g} in, {one.osl:g} out"
         say_folded("kept: ", f"{one.metric} {number(one.value)} at {load_told}; {one.source}, {one.at}")

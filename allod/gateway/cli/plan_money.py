@@ -76,7 +76,7 @@ _OPTIONS: Final = (
     click.option("--nodes", default=1, show_default=True, help="nodes"),
     click.option("--frontier", default="openai/gpt-5.5", show_default=True, help="entry of the price book"),
     click.option("--open-api", help="entry of the book that sells the model (default: its maker's)"),
-    click.option("--country", help="where it stands: ISO alpha-3 code or name, for carbon and water"),
+    click.option("--country", help="where it stands: ISO code (DE, DEU) or name, for carbon and water"),
     click.option("--quant", default="", help="precision of the weights (default: as published)"),
     click.option("--engine", default="vllm", show_default=True, help="engine, for the speed"),
     click.option(
@@ -234,23 +234,20 @@ def country(name: str | None) -> GridRow | None:
         Invalid: it is not in the catalogue; the nearest are named.
 
     """
-    from difflib import get_close_matches  # noqa: PLC0415
-
+    from allod.domain.jurisdiction import ALPHA3  # noqa: PLC0415 (only when it runs)
+    from allod.gateway.cli.countries import code_of, nearest  # noqa: PLC0415
     from allod.planner.catalogue import grid  # noqa: PLC0415
 
     if name is None:
         return None
-    rows = grid()
-    for row in rows.values():
-        if name.upper() == row.iso3 or name.lower() == row.country.lower():
-            return row
-    names = [*rows, *(row.country for row in rows.values())]
-    near = ", ".join(
-        get_close_matches(name.title(), names, 3, 0.5) or get_close_matches(name.upper(), rows, 3, 0.3)
-    )
+    rows, code = grid(), code_of(name)
+    three = name.strip().upper() if code is None else ALPHA3[code]
+    if three in rows:
+        return rows[three]
+    near = "" if code is not None else nearest(name)
     raise Invalid(
-        f"no grid is known of {name[:40]!r}",
-        f"the nearest are {near}" if near else "expected an ISO alpha-3 code such as DEU, or a name",
+        f"no grid is known of {name[:40]!r}" + (f" ({three})" if code is not None else ""),
+        f"the nearest are {near}" if near else "expected an ISO code such as DE or DEU, or a name",
         "say another, or --set site.carbon_g_kwh=...",
         param="country",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
@@ -36,7 +36,9 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--engine", default="", help="llama.cpp, ollama, vllm, sglang, trtllm, with its version"
         ),
         click.option(
-            "--quant", default="", help="bf16, fp8, fp4, int4, q4_k_m, ... (default: by the engine)"
+            "--quant",
+            default="",
+            help="bf16, fp8, fp4, int4, q4_k_m, ... (default: as published; q4_k_m on llama.cpp)",
         ),
         click.option(
             "--device-facts", type=_FILE, help="a device of your own: a TOML with mem_gb, mem_bw_gbs"
@@ -53,8 +55,11 @@ def case_options(function: Callable[..., Any]) -> Callable[..., Any]:
 class Asked:
     """The case a command asks about, looked up; ``engine`` and ``quant`` have their defaults.
 
+    The precision is what the maker publishes, as ``allod plan fit`` takes it; llama.cpp usually serves a
+    4-bit file. ``notes`` tell what of the question was taken otherwise than its names say.
+
     Raises:
-        Invalid: device or model is not known.
+        Invalid: device, model or engine is not known.
 
     """
 
@@ -62,6 +67,7 @@ class Asked:
         self, model: str, device: str, device_facts: Path | None, own: Path | None, engine: str, quant: str
     ) -> None:
         from allod.planner.catalogue import find_device, find_model  # noqa: PLC0415 (only when it runs)
+        from allod.planner.reserve import engine_named  # noqa: PLC0415
         from allod.planner.speed.names import engine_of  # noqa: PLC0415
 
         if not device and device_facts is None:
@@ -70,7 +76,26 @@ class Asked:
         self.model: ModelCard = find_model(model, own)
         server = self.device.device_class.startswith(("datacentre", "rack"))
         self.engine = engine or ("vllm" if server else "llama.cpp")
-        self.quant = quant or ("q4_k_m" if engine_of(self.engine).family == "llama.cpp" else "fp8")
+        engine_named(self.engine)
+        stored = self.model.architecture.stored if self.model.architecture is not None else ""
+        local = engine_of(self.engine).family == "llama.cpp"
+        self.quant = quant or ("q4_k_m" if local else stored or "bf16")
+        self.notes: tuple[str, ...] = ()
+        if device and device_facts is not None:
+            self.notes = (f"{device}: the facts are those of {device_facts.name}, none are the catalogue's",)
+
+    def titles(self, devices: int, concurrency: int, read: int, written: int) -> tuple[str, str]:
+        """Return what a prediction is of: at this load, and at all of ``LOADS``."""
+        cell = f"{self.model.id}, {self.quant}, {self.engine} on {devices} x {self.device.name}"
+        loads = str(concurrency), f"{LOADS[0]} to {LOADS[-1]}"
+        one, swept = (f"{cell}; {load} at once, {read} tokens in, {written} out" for load in loads)
+        return one, f"{swept}; 80 % interval"
+
+    def noted(self, found: Speed) -> Speed:
+        """Return a prediction with the notes on what was asked before its own."""
+        import msgspec  # noqa: PLC0415 (only when it runs)
+
+        return msgspec.structs.replace(found, notes=(*self.notes, *found.notes))
 
 
 def home_anchors() -> Path:
@@ -141,12 +166,10 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
             check_memory=check,
         )
 
-    found = speed(concurrency)
-    head = (
-        f"{asked.model.id}, {asked.quant}, {asked.engine} on {devices} x {asked.device.name}; "
-        f"{concurrency} at once, {input_tokens} tokens in, {output_tokens} out"
-    )
-    written = _write(head, found, svg, html, lambda: [(n, speed(n, check=False)) for n in LOADS])
+    found = asked.noted(speed(concurrency))
+    head, heads = asked.titles(devices, *load)
+    swept = Sweep(heads, lambda: [(n, speed(n, check=False)) for n in LOADS])
+    written = _write(head, found, svg, html, swept)
     if as_json:
         about = {"device": asked.device.id, "devices": devices, "model": asked.model.id, "quant": asked.quant}
         loaded = dict(zip(("concurrency", "input_tokens", "output_tokens"), load, strict=True))
@@ -164,17 +187,20 @@ def _say_written(paths: Sequence[str]) -> None:
         say(f"written: {', '.join(paths)}")
 
 
-def _write(
-    head: str,
-    found: Speed,
-    svg: Path | None,
-    html: Path | None,
-    sweep: Callable[[], Sequence[tuple[int, Speed]]],
-) -> list[str]:
+class Sweep(NamedTuple):
+    """The same question at all loads: what it is said to be of, and what answers it."""
+
+    about: str
+    answer: Callable[[], Sequence[tuple[int, Speed]]]
+
+
+def _write(head: str, found: Speed, svg: Path | None, html: Path | None, sweep: Sweep) -> list[str]:
+    from allod.gateway.cli.plan_money import write  # noqa: PLC0415 (only when it writes)
+
     if svg is not None:
-        svg.write_text(_picture(head, found).svg(), "utf-8")
+        write(svg, _picture(head, found).svg())
     if html is not None:
-        html.write_text(_page(head, found, sweep()), "utf-8")
+        write(html, _page(head, found, sweep))
     return [str(path) for path in (svg, html) if path is not None]
 
 
@@ -237,7 +263,7 @@ def tell(found: Speed) -> None:
     for note in found.notes:
         say_folded("note: ", note)
     say_folded("engine versions behind it: ", found.engines or "none measured")
-    say_folded("from: ", f"{found.tpot_ms.source}; facts of {found.as_of}")
+    say_folded("from: ", f"{found.out_tok_s.source}; facts of {found.as_of}")
     if found.energy_j_per_token is not None:
         say_folded("energy: ", found.energy_j_per_token.source)
 
@@ -261,14 +287,18 @@ def _picture(head: str, found: Speed) -> Picture:
     )
 
 
-def _page(head: str, found: Speed, sweep: Sequence[tuple[int, Speed]]) -> str:
+def _page(head: str, found: Speed, sweep: Sweep) -> str:
     from allod.planner.pictures import Line, Section, lines, page  # noqa: PLC0415 (only when it draws)
 
+    answers = sweep.answer()
+
     def drawn(title: str, unit: str, figure: Callable[[Speed], Estimate]) -> Picture:
-        points = tuple((float(n), figure(one).value) for n, one in sweep)
-        band = tuple((float(n), figure(one).low, figure(one).high) for n, one in sweep)
+        points = tuple((float(n), figure(one).value) for n, one in answers)
+        band = tuple((float(n), figure(one).low, figure(one).high) for n, one in answers)
         series = [Line("predicted", points, band, "own")]
-        return lines(title, series, x_unit="streams at once", y_unit=unit, about=head, log_x=True, log_y=True)
+        return lines(
+            title, series, x_unit="streams at once", y_unit=unit, about=sweep.about, log_x=True, log_y=True
+        )
 
     table = (("figure", "value", "80 % interval"), *_cells(found))
     near = tuple(
@@ -286,5 +316,5 @@ def _page(head: str, found: Speed, sweep: Sequence[tuple[int, Speed]]) -> str:
             (head_row, *near) if near else (),
         ),
     )
-    foot = (f"{found.tpot_ms.source}; engine versions: {found.engines or 'none measured'}; {found.as_of}",)
+    foot = (f"{found.out_tok_s.source}; engine versions: {found.engines or 'none measured'}; {found.as_of}",)
     return page("Speed", sections, foot=foot)

@@ -87,16 +87,12 @@ def COMMAND(  # noqa: N802 (the name the group looks for)
 
 
 def _rules(banned: Sequence[str], avoid: Sequence[str], config_path: Path | None) -> Rules:
-    from allod.domain.jurisdiction import COUNTRIES  # noqa: PLC0415
+    from allod.gateway.cli.countries import country_code  # noqa: PLC0415
     from allod.planner.tiers import GREAT_POWERS, Rules  # noqa: PLC0415
 
-    for code in (*banned, *avoid):
-        if code.upper() not in COUNTRIES:
-            raise Invalid(
-                f"{code[:20]!r} is no country", "expected an ISO 3166-1 alpha-2 code", "write CN, US, ..."
-            )
-    bans = frozenset(code.upper() for code in banned) or _tenant_bans(config_path)
-    return Rules(banned=bans, avoid=frozenset(code.upper() for code in avoid) or GREAT_POWERS | bans)
+    bans = frozenset(country_code(text, "ban") for text in banned) or _tenant_bans(config_path)
+    shunned = frozenset(country_code(text, "clean_of") for text in avoid)
+    return Rules(banned=bans, avoid=shunned or GREAT_POWERS | bans)
 
 
 def _tenant_bans(config_path: Path | None) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import json
@@ -20,7 +21,8 @@ from allod.gateway.cli.options import app_named
 from allod.planner.speed.calibrate import Ask, Conditions, Timing, probe, prompt_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from allod.gateway.compose import Setting
@@ -57,13 +59,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def probed(target: Target, where: Conditions, isl: int, osl: int, times: int, *, sure: bool) -> list[Anchor]:
-    """Say what is sent, ask unless ``sure``, and probe.
+    """Look where it goes, say what is sent, ask unless ``sure``, and probe.
 
     Raises:
         Refused: the law or the rule of private addresses forbids it.
         Unavailable: nothing useful came back.
 
     """
+    reach = (
+        _through_gateway(target.deployment, target.app, target.config)
+        if target.deployment
+        else contextlib.nullcontext(_direct(target.base_url or "", target.served, target.key_env))
+    )
     if not sure:
         say_folded(
             "sends: ",
@@ -74,12 +81,8 @@ def probed(target: Target, where: Conditions, isl: int, osl: int, times: int, *,
         click.confirm("Send them?", abort=True)
     day, told = datetime.now(UTC).date(), f"probe of {target.name}"
 
-    def run(ask: Ask) -> list[Anchor]:
+    with reach as ask:
         return probe(ask, where, isl, osl, times, day, told)
-
-    if target.deployment:
-        return _through_gateway(target.deployment, target.app, target.config, run)
-    return run(_direct(target.base_url or "", target.served, target.key_env))
 
 
 def _body(model: str, text: str, limit: int, field: str) -> bytes:
@@ -144,11 +147,15 @@ def _failed(answer: http.client.HTTPResponse, where: str) -> NoReturn:
 
 
 def _through_gateway(
-    deployment: str, app_id: str | None, config_path: Path | None, run: Callable[[Ask], list[Anchor]]
-) -> list[Anchor]:
-    """Ask through the running gateway, pinned to the deployment: law and log hold as for everybody."""
+    deployment: str, app_id: str | None, config_path: Path | None
+) -> AbstractContextManager[Ask]:
+    """Return what asks the running gateway, pinned to the deployment: law and log hold as for everybody.
+
+    Raises:
+        Invalid: there is no such deployment or app.
+
+    """
     from allod.gateway import compose  # noqa: PLC0415 (only when it runs)
-    from allod.gateway.cli.client import Client  # noqa: PLC0415
 
     setting: Setting = compose.setting(config_path)
     if deployment not in setting.fleet.deployments:
@@ -158,8 +165,14 @@ def _through_gateway(
             "name one of these",
             param="deployment",
         )
-    app = app_named(setting.fleet, app_id)
-    with Client(setting, app.id) as client:
+    return _asking(setting, app_named(setting.fleet, app_id).id, deployment)
+
+
+@contextlib.contextmanager
+def _asking(setting: Setting, app_id: str, deployment: str) -> Iterator[Ask]:
+    from allod.gateway.cli.client import Client  # noqa: PLC0415 (only when it runs)
+
+    with Client(setting, app_id) as client:
         client.ask("GET", "/v1/models")  # waits until a key made for this command is known
 
         def ask(text: str, limit: int) -> Timing:
@@ -167,7 +180,7 @@ def _through_gateway(
             with client.stream("/v1/chat/completions", body) as answer:
                 return _timed(answer, started, "the gateway")
 
-        return run(ask)
+        yield ask
 
 
 def _own_address(base_url: str) -> SplitResult:
@@ -178,11 +191,11 @@ def _own_address(base_url: str) -> SplitResult:
         Invalid: it is no http(s) URL.
 
     """
-    parts = urlsplit(base_url)
     try:
+        parts = urlsplit(base_url)
         sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        sound = False
+        parts, sound = urlsplit(""), False
     if not sound:
         raise Invalid(
             f"{base_url[:80]!r} is no base URL",

@@ -238,6 +238,10 @@ def whisker(low: float, high: float, y: float, cap: float = 5) -> str:
     )
 
 
+NOTHING: Final = 1e-300
+"""A span so small, or none, cannot be divided into steps."""
+
+
 class Axis(msgspec.Struct, frozen=True, kw_only=True):
     """Maps values to px, linear or logarithmic."""
 
@@ -273,7 +277,7 @@ def axis(values: Sequence[float], begin: float, end: float, *, log: bool = False
         return Axis(low=low / 1.15, high=high * 1.15, begin=begin, end=end, log=True)
     if zero:
         low, high = min(0.0, low), max(0.0, high)
-    if high <= low:
+    if high - low < NOTHING:
         low, high = (low - 1, high + 1) if low else (0.0, 1.0)
     room = 0.04 * (high - low)
     return Axis(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -12,8 +13,9 @@ import msgspec
 from allod.domain.errors import Invalid
 from allod.planner.catalogue import Device, ModelCard
 from allod.planner.estimate import Estimate
-from allod.planner.memory import MAX_CONTEXT, MAX_DEVICES, runs
+from allod.planner.memory import MAX_CONTEXT, MAX_DEVICES, held, runs
 from allod.planner.quants import precision
+from allod.planner.reserve import engine_named
 from allod.planner.speed.anchors import Anchor, of_cell
 from allod.planner.speed.case import MANY, Case
 from allod.planner.speed.energy import watts_of
@@ -22,10 +24,16 @@ from allod.planner.speed.facts import machine_of, subject_of
 from allod.planner.speed.heads import Point, head_name
 from allod.planner.speed.names import engine_of
 from allod.planner.speed.neighbours import Neighbour, nearest
+from allod.planner.speed.points import points as public_rows
 from allod.planner.speed.rows import text
 
 MAX_CONCURRENCY: Final = 100_000
 WORDS: Final = {"engine": "this engine", "shape": "this model", "device": "this device"}
+TIMES: Final = {
+    "serve": "times per output token in serving", "stream": "times per output token of one stream",
+    "first": "times to the first token", "prompt": "times to read a prompt",
+}  # fmt: skip
+"""What the points of a fitted quantity are."""
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,13 +91,14 @@ def estimate_speed(
     first_case = msgspec.structs.replace(case, metric="prompt" if case.local else "first")
     first = spans([first_case], points)[0]
     day = _as_of(device, model, points)
-    told = _source(case, points)
+    told, first_told = _source([case], points), _source([first_case], points)
+    room = _room(case, device, model)
     if case.local:
         notes.extend(_local_notes(case))
-    notes.extend(_notes(case, step, first))
+    notes.extend(_notes(case, step, first, room))
     tpot = Estimate(value=step.ms, low=step.low, high=step.high, source=told, as_of=day)
-    ttft = Estimate(value=first.ms, low=first.low, high=first.high, source=told, as_of=day)
-    rate = _rate(case, step, first, told, day)
+    ttft = Estimate(value=first.ms, low=first.low, high=first.high, source=first_told, as_of=day)
+    rate = _rate(case, step, first, room, _source([case, first_case], points), day)
     return Speed(
         tpot_ms=tpot,
         ttft_ms=ttft,
@@ -161,8 +170,7 @@ def _memory_notes(
         return []
     if model.architecture is None:
         return ["whether it fits is not known: the model's architecture is not in the catalogue"]
-    family = engine_of(engine).family
-    known = family if family in {"llama.cpp", "vllm", "sglang", "trtllm", "mlx", "ds4"} else "vllm"
+    known = _reserving(engine)
     verdict = runs(device, n, model, quant, known, min(context, MAX_CONTEXT), int(concurrency))
     if verdict.answer == "does not fit":
         have = verdict.have_bytes or 0.0
@@ -177,13 +185,43 @@ def _memory_notes(
     return list(verdict.notes)
 
 
-def _rate(case: Case, step: Span, first: Span, told: str, day: date) -> Estimate:
+def _reserving(engine: str) -> str:
+    """Return the name by which the memory plan knows an engine; one unknown to it reserves as vLLM does."""
+    family = engine_of(engine).family
+    if family in {"llama.cpp", "vllm", "sglang", "trtllm", "mlx", "ds4"}:
+        return family
+    try:
+        return engine_named(engine).family
+    except Invalid:
+        return "vllm"
+
+
+def _room(case: Case, device: Device, model: ModelCard) -> float:
+    """Return how many sequences are held at once, by the upper bound as ``allod plan fit`` counts them.
+
+    Where the plan of memory cannot tell (a model known by its size only), it is the roofline's own count.
+    """
+    slots = case.numbers()["slots"]
+    if case.local or case.concurrency <= 1 or model.architecture is None:
+        return slots
+    context = min(int(case.isl + case.osl), MAX_CONTEXT)
+    found = _sequences(device, case.n, model, case.quant, _reserving(case.engine.text), context)
+    return slots if found is None else float(found)
+
+
+@functools.lru_cache(maxsize=256)
+def _sequences(device: Device, n: int, model: ModelCard, quant: str, engine: str, context: int) -> int | None:
+    return held(device, n, model, quant, engine, context).sequences
+
+
+def _rate(case: Case, step: Span, first: Span, room: float, told: str, day: date) -> Estimate:
     """Return output tokens a second of all streams; the logarithms of both times add by their shares.
 
-    Streams beyond what the memory holds wait, and add nothing.
+    Streams beyond what the memory holds (``room``) wait, and add nothing; nor do those beyond what the
+    roofline counts at once, since its step is of no more.
     """
     answer = case.osl * step.ms
-    turns = max(case.concurrency / max(case.numbers()["slots"], 1.0), 1.0)
+    turns = max(case.concurrency / max(min(room, case.numbers()["slots"]), 1.0), 1.0)
     whole = max(first.ms + answer, turns * answer)
     share = min(answer * turns / whole, 1.0)
     value = 1e3 * case.concurrency * case.osl / whole
@@ -226,10 +264,11 @@ def _as_of(device: Device, model: ModelCard, points: Sequence[Point]) -> date:
     return max(days)
 
 
-def _source(case: Case, points: Sequence[Point]) -> str:
-    count = len(packaged().points[head_name(case)])
+def _source(cases: Sequence[Case], points: Sequence[Point]) -> str:
+    held_points = packaged().points
+    fitted = " and ".join(f"{len(held_points[name])} {TIMES[name]}" for name in map(head_name, cases))
     own = f", {len(points)} own measurement{'s' * (len(points) > 1)}" if points else ""
-    return f"roofline fitted on {count} public points{own}"
+    return f"roofline fitted on {fitted}, among {len(public_rows())} public rows{own}"
 
 
 def _engines(case: Case) -> str:
@@ -245,13 +284,18 @@ def _engines(case: Case) -> str:
     return f"{case.engine.family} ({listed}), measured to {days[-1]}"
 
 
-def _notes(case: Case, step: Span, first: Span) -> list[str]:
+def _notes(case: Case, step: Span, first: Span, room: float) -> list[str]:
     new = tuple(dict.fromkeys((*step.new, *first.new)))
     out = [f"nobody measured {WORDS[one]} in the public points: the interval is wider" for one in new]
-    slots = case.numbers()["slots"]
-    if slots < min(case.concurrency, MANY):
+    if room < min(case.concurrency, MANY):
         out.append(
-            f"memory holds about {max(slots, 1):.0f} of {case.concurrency:g} sequences at once; others wait"
+            f"memory holds {max(room, 1):.0f} of {case.concurrency:g} sequences at once; the others wait"
+        )
+    slots = case.numbers()["slots"]
+    if slots < min(case.concurrency, room) and slots < MANY:
+        out.append(
+            f"the speed is of about {max(slots, 1):.0f} sequences at once, each divided among the devices; "
+            f"memory holds {room:.0f} if each device attends for its own"
         )
     if not case.subject.known:
         out.append("the model's architecture is not known: a usual shape of its size is assumed")
