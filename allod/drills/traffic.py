@@ -21,7 +21,7 @@ from allod.domain.money import ZERO
 from allod.receipts.commitment import digest as digest_of
 from allod.routing.plan import ESTIMATED, Choice, choose
 from allod.routing.question import EXPECTED_OUTPUT_TOKENS
-from allod.routing.simulate import NOT_HELD, Past, past_of
+from allod.routing.simulate import NOT_HELD, Past, held, past_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -407,25 +407,6 @@ def _days(days: list[str]) -> int:
     if not days:
         return 0
     return (date.fromisoformat(days[-1]) - date.fromisoformat(days[0])).days + 1
-
-
-def held(past: Past) -> Choice:
-    """Make a recorded choice again, from its recorded facts.
-
-    Raises:
-        Integrity: the recorded facts do not lead to the recorded plan.
-
-    """
-    before = choose(past.facts)
-    recorded = tuple([one.deployment for one in past.plan.attempts])
-    if before.attempts != recorded or before.down != past.plan.resting:
-        theirs, ours = ", ".join(recorded) or "nobody", ", ".join(before.attempts) or "nobody"
-        raise Integrity(
-            NOT_HELD,
-            f"got {theirs}, but its facts lead to {ours}",
-            "it was made by another version of Allod, or the record was changed",
-        )
-    return before
 
 
 def _output(past: Past) -> int:

@@ -180,7 +180,7 @@ def same_fleet(past: Past, law: Law, fleet: Fleet, question: Callable[[], Questi
 
     """
     facts, written = past.facts, law.written
-    before = _before(past)
+    before = held(past)
     if all(written.get(one.deployment) == one.law for one in facts.candidates):
         return Again(
             facts=facts, choice=before, before=before, unlawful=(), lawful=(), lost=(), prices=frozenset(),
@@ -243,11 +243,16 @@ def other_fleet(past: Past, law: Law, facts: DecisionFacts, unchanged: frozenset
         one.deployment == then.deployment and law.written.get(then.deployment) == then.law
         for one, then in zip(facts.candidates, past.facts.candidates, strict=True)
     )
-    return _again(past, _before(past), facts, choose(facts), law_same=same)
+    return _again(past, held(past), facts, choose(facts), law_same=same)
 
 
-def _before(past: Past) -> Choice:
-    """Make the recorded choice again."""
+def held(past: Past) -> Choice:
+    """Make a recorded choice again, from its recorded facts (I8).
+
+    Raises:
+        Integrity: the recorded facts do not lead to the recorded plan.
+
+    """
     before = choose(past.facts)
     recorded = tuple([one.deployment for one in past.plan.attempts])
     if before.attempts != recorded or before.down != past.plan.resting:
