@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -105,6 +106,8 @@ def standing(inside: Inside) -> Standing:
 
 def settled(inside: Inside) -> Standing:
     """Return how the promise stands once no audit is under way."""
+    until(lambda: not inside.gateway.promises._audits)
+    time.sleep(0.03)  # an audit begins when its answer was sent, which the client may know before
     until(lambda: not inside.gateway.promises._audits)
     return standing(inside)
 

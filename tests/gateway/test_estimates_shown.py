@@ -34,7 +34,7 @@ from gateway.guessing import (
     setting,
     taught,
 )
-from gateway.promised import Minds, right, running, settled, wrong
+from gateway.promised import Minds, right, running, standing, wrong
 
 # --- what teaches it
 
@@ -81,7 +81,7 @@ def test_audits_teach_what_the_reference_is_known_for(
             minds.says["pico-2"] = wrong if n == 2 else right
             answer = inside.chat(chat(TASK, f"twice {n}", stream=False), app="ward")
             assert answer.status == 200
-            settled(inside)
+            until(lambda n=n: standing(inside).state.audits == n + 1)
         assert inside.gateway.fleet.tasks[TASK].cascade == CascadeTask(
             check=("numeric", "agreement"), audit_share=Decimal(1), max_loss=Decimal("0.1"), learn=True
         )

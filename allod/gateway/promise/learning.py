@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from allod.store.home import Home
     from allod.store.store import Store
 
+FLUSH_S: Final = 5.0
 LOG: Final = getLogger("allod")
 _PLACES: Final = Decimal("0.001")
 
@@ -162,6 +163,7 @@ class Learning:
         for one in told:
             self._fitted.evidence.learn(one)
         evidence, database = self._fitted.evidence, self._store.database
+        self._store.flush(FLUSH_S)  # what was asked just now is in no table yet, and is not forgotten for it
         known = {one.receipt: database.request(one.receipt) for one in evidence.all()}
         evidence.erase([name for name, row in known.items() if row is None or row.request_salt is None])
         if fit:
