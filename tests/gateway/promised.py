@@ -114,7 +114,7 @@ def settled(inside: Inside) -> Standing:
 
 def opened(inside: Inside, by: str, rules: int = 1) -> None:
     """Bring the promise to where its first rules are open, as so many audits would."""
-    one, rung = standing(inside), floor.Rung()
+    one, rung = settled(inside), floor.Rung()
     for _ in range(200):
         rung = msgspec.structs.replace(rung, wealth=floor.observe(rung.wealth, 0.0, one.promise.alpha / 2))
     one.state = msgspec.structs.replace(

@@ -275,6 +275,7 @@ def test_what_a_promise_came_to_is_told_and_a_step_is_no_request(
         at = 'task="sums",reference="large",base="small",second="other"'
         assert series(inside)[f"allod_promise_rule{{{at}}}"] == 0
         ask(inside, 2)
+        settled(inside)
         opened(inside, "numeric+agreement")
         minds.says["tiny-1"] = wrong
         ask(inside, 3)
