@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from allod.domain.fleet import Effort
 
 Surface = Literal["chat", "responses", "messages", "embeddings", "count_tokens"]
+
+
+NO_RECEIPT: Final = "r_00000000_00000000000000000000000000"
+"""Of a request that is decided and not made: to explain, or to plan."""
 
 
 class Labels(msgspec.Struct, frozen=True, kw_only=True):

@@ -230,16 +230,6 @@ def contradictions(made: Odds) -> list[Contradiction]:
     return sorted(out, key=lambda one: (-one.gap, one.names))
 
 
-def unexplained(made: Odds, name: str) -> tuple[Decimal, Decimal]:
-    """Return (probability of scenarios that contain a risk, how often it comes besides), at its middle."""
-    inside = sum((one.probability for one in made.scenario.values() if name in one.contains), Decimal(0))
-    middle = (made.risk[name].low + made.risk[name].high) / 2
-    return inside, max(Decimal(0), middle - inside)
-
-
-# --- signs
-
-
 def signs(made: Odds) -> dict[str, str]:
     """Return every sign there is, by ``id of what it is of/id``."""
     groups = (made.scenario.items(), made.risk.items(), made.flashpoint.items())

@@ -30,6 +30,7 @@ from allod.planner.architecture import Architecture, from_row
 if TYPE_CHECKING:
     from allod.vault.bundle.facts import PointFacts
 
+MONTH_H: Final = 730
 GB: Final = 1 << 30
 """Makers write the memory of a device as GB and build GiB."""
 TABLES: Final = (
@@ -447,3 +448,15 @@ def find_model(name: str, own: Path | None = None) -> ModelCard:
 
         return own_model(own, name)
     return current().find_model(name)
+
+
+def usd_month(device: Device) -> tuple[float, str] | None:
+    """Return what a device costs a month by its published rates and which that is, None if none is known."""
+    for rate, words in (
+        (device.owner_usd_h, "owner's cost an hour, all in but staff"),
+        (device.rental3y_usd_h, "three years' rental"),
+    ):
+        if rate is not None:
+            how = f"{words}: {rate} USD x {MONTH_H} h; {device.source}, {device.as_of}"
+            return float(rate) * MONTH_H, how
+    return None

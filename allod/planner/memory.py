@@ -334,7 +334,7 @@ def fit(
     answer: Answer = (
         "fits" if total.high <= have else "does not fit" if total.low > have else "too close to tell"
     )
-    held = _sequences(arch, weights, device, devices, one, load, have) if limits else None
+    sequences, longest = _limits(arch, weights, device, devices, one, load, have) if limits else (None, None)
     return Verdict(
         fits=answer == "fits",
         answer=answer,
@@ -342,9 +342,9 @@ def fit(
         have_bytes=have,
         margin=have - total.high,
         parts=parts,
-        sequences=held,
-        max_context=_longest(arch, weights, device, devices, one, load, have) if limits else None,
-        notes=_notes(arch, load, held, one),
+        sequences=sequences,
+        max_context=longest,
+        notes=_notes(arch, load, sequences, one),
     )
 
 
@@ -357,13 +357,7 @@ def _notes(arch: Architecture, load: Load, held: int | None, engine: Engine) -> 
     return tuple(out)
 
 
-def _high(
-    arch: Architecture, weights: Weights, device: Device, devices: int, engine: Engine, load: Load
-) -> float:
-    return need_of(arch, weights, device, devices, engine, load)[1].high
-
-
-def _sequences(
+def _limits(
     arch: Architecture,
     weights: Weights,
     device: Device,
@@ -371,32 +365,17 @@ def _sequences(
     engine: Engine,
     load: Load,
     have: float,
-) -> int:
-    """Return how many sequences of the asked context fit by the upper bound; it is monotone."""
+) -> tuple[int, int]:
+    """Return the most sequences and the longest context that fit by the upper bound; both are monotone."""
 
-    def ok(count: int) -> bool:
-        asked = msgspec.structs.replace(load, concurrency=count)
-        return _high(arch, weights, device, devices, engine, asked) <= have
+    def most(field: str, limit: int) -> int:
+        def ok(n: int) -> bool:
+            asked = msgspec.structs.replace(load, **{field: n})
+            return need_of(arch, weights, device, devices, engine, asked)[1].high <= have
 
-    return _largest(ok, MAX_CONCURRENCY)
+        return _largest(ok, limit)
 
-
-def _longest(
-    arch: Architecture,
-    weights: Weights,
-    device: Device,
-    devices: int,
-    engine: Engine,
-    load: Load,
-    have: float,
-) -> int:
-    """Return the longest context that fits by the upper bound, at most what the maker declares."""
-
-    def ok(context: int) -> bool:
-        asked = msgspec.structs.replace(load, context=context)
-        return _high(arch, weights, device, devices, engine, asked) <= have
-
-    return _largest(ok, arch.max_position or MAX_CONTEXT)
+    return most("concurrency", MAX_CONCURRENCY), most("context", arch.max_position or MAX_CONTEXT)
 
 
 def _largest(ok: Callable[[int], bool], limit: int) -> int:

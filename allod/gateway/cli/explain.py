@@ -15,7 +15,7 @@ from allod.admission.sizes import measure
 from allod.domain.errors import Invalid, Refused
 from allod.domain.fleet import EFFORTS, LANGUAGE
 from allod.domain.money import plain
-from allod.domain.request import Labels, Sizes
+from allod.domain.request import NO_RECEIPT, Labels, Sizes
 from allod.gateway.cli import REFUSED, depth_lines, estimate_lines, out, promise_lines, say
 from allod.gateway.cli.lines import say_folded
 from allod.gateway.cli.options import (
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from allod.gateway.decide import Decider, Decision
 
 DEFAULT_INPUT_TOKENS = 1000
-NO_RECEIPT = "r_00000000_00000000000000000000000000"
 
 
 @click.command("explain")

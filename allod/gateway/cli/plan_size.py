@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 STEPS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 GIB: Final = 1 << 30
 HOUR_S: Final = 3600.0
-MONTH_H: Final = 730
 HEADS: Final = (
     "held: requests at once in a replica; fast: share of the requests with their tokens/s; in time: with a "
     "place in time; first: until the first token; busy: time a replica does anything; redrawn: other traces "
@@ -298,11 +297,10 @@ def _usd_month(values: dict[str, Any]) -> float | None:
     """Return what a replica costs a month, if the catalogue knows it."""
     if not (values["device"] or values["device_facts"]):
         return None
-    from allod.planner.catalogue import find_device  # noqa: PLC0415
+    from allod.planner.catalogue import find_device, usd_month  # noqa: PLC0415
 
-    device = find_device(values["device"] or "own", values["device_facts"])
-    rate = device.owner_usd_h or device.rental3y_usd_h
-    return None if rate is None else float(rate) * MONTH_H * int(values["devices"])
+    known = usd_month(find_device(values["device"] or "own", values["device_facts"]))
+    return None if known is None else known[0] * int(values["devices"])
 
 
 def _progress(name: str, *, quiet: bool) -> Any:

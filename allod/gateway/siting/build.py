@@ -15,13 +15,13 @@ import msgspec
 from allod.admission.admit import Index, admit
 from allod.domain.errors import Invalid
 from allod.domain.fleet import Weights
-from allod.domain.request import Labels, Sizes
+from allod.domain.request import NO_RECEIPT, Labels, Sizes
 from allod.domain.usage import Usage
 from allod.gateway import compose, fleetfile
 from allod.gateway.cli.options import app_named
 from allod.gateway.toml import Table
 from allod.metering.rates import cost
-from allod.planner.catalogue import find_device, find_model
+from allod.planner.catalogue import find_device, find_model, usd_month
 from allod.planner.placing.problem import Loss, Place, Pool, Problem, Stock, Traffic
 from allod.routing.question import Health
 
@@ -35,10 +35,8 @@ if TYPE_CHECKING:
     from allod.planner.catalogue import Device, ModelCard
     from allod.planner.estimate import Estimate
 
-MONTH_H: Final = 730
 STEPS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 OWN: Final = ("llamacpp",)
-NO_RECEIPT: Final = "r_00000000_00000000000000000000000000"
 HIGHEST: Final = 4.0
 """The best a sovereignty vector weighs out to."""
 NOWHERE: Final = "http://127.0.0.1:9/v1"
@@ -235,13 +233,9 @@ def _lengths(sheet: Sheet) -> tuple[int, int]:
 def _usd_month(offer: Offer, device: Device) -> tuple[float, str]:
     if offer.usd_month is not None:
         return offer.usd_month, "as the offer says"
-    for rate, words in (
-        (device.owner_usd_h, "owner's cost an hour, all in but staff"),
-        (device.rental3y_usd_h, "three years' rental"),
-    ):
-        if rate is not None:
-            how = f"{words}: {rate} USD x {MONTH_H} h; {device.source}, {device.as_of}"
-            return float(rate) * MONTH_H, how
+    known = usd_month(device)
+    if known is not None:
+        return known
     raise Invalid(
         f"what a {device.name} costs is not known",
         f"offer at site {offer.site!r}",

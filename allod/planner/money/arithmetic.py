@@ -16,7 +16,6 @@ T = TypeVar("T")
 DIGITS: Final = 40
 ZERO: Final = Decimal(0)
 ONE: Final = Decimal(1)
-MONTHS_A_YEAR: Final = Decimal(12)
 HOURS_A_MONTH: Final = Decimal(730)
 """8,760 hours a year over twelve months."""
 SECONDS_A_MONTH: Final = HOURS_A_MONTH * 3600
